@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""Every check of the workspace, and the programs around it.
+
+`nox` alone runs what CI runs. The packages are found in packages/*, so a new one is checked from
+the day its folder exists. uv makes the environments, because the same set is installed in 1 s
+where pip needs 9 s, and sessions make many.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Final
+
+import nox
+
+ROOT: Final = Path(__file__).parent
+WORKSPACE: Final = nox.project.load_toml(ROOT / "pyproject.toml")
+PACKAGES: Final = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
+SUPPORTED: Final = ("3.11", "3.12", "3.13")
+RUNNING: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHONS: Final = [version for version in SUPPORTED if version == RUNNING or shutil.which(f"python{version}")]
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv"
+nox.options.download_python = "never"  # what is tested is what the machine has; the list is printed below
+nox.options.error_on_missing_interpreters = True
+nox.options.sessions = ["lint", "layers", "typing", "docs", "build", "minimums", "tests", "integration"]
+
+
+def group(name: str) -> list[str]:
+    """Return the requirements of a dependency group of the workspace."""
+    return list(nox.project.dependency_groups(WORKSPACE, name))
+
+
+def install_packages(session: nox.Session, *options: str) -> None:
+    """Install every package of the workspace editable, all in one resolution."""
+    editable = [argument for path in PACKAGES for argument in ("-e", str(path.relative_to(ROOT)))]
+    session.install(*options, *editable)
+
+
+def folders(*patterns: str) -> list[str]:
+    """Return the existing paths that match, relative to the root."""
+    return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
+
+
+def pytest_options(session: nox.Session) -> list[str]:
+    """Return pytest's arguments: on CI a skip that nobody allowed is a failure."""
+    strict = ["--no-skips"] if os.environ.get("CI") else []
+    return [*strict, *session.posargs]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format of every Python file."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", *session.posargs, ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """Check that imports only go down."""
+    install_packages(session)
+    session.install(*group("layers"))
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check types, strictly, of sources, tests and tools."""
+    install_packages(session)
+    session.install(*group("typing"))
+    session.run("mypy", *folders("packages/*/src"), "noxfile.py", "conftest.py")
+    session.run("mypy", *folders("benchmarks/*.py"))
+    # Test modules have no package around them and may share a name, so each folder is its own run.
+    tests = {
+        str(Path(path).parent) for path in folders("packages/*/tests/**/*.py", "integration-tests/**/*.py")
+    }
+    for folder in sorted(tests):
+        session.run("mypy", *folders(f"{folder}/*.py"), silent=True)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run every package's tests on each supported Python of this machine, with coverage."""
+    if missing := sorted(set(SUPPORTED) - set(PYTHONS)):
+        session.log("not on this machine, so not tested here: Python %s", ", ".join(missing))
+    install_packages(session)
+    session.install(*group("test"))
+    session.env["COVERAGE_FILE"] = str(Path(session.create_tmp(), "coverage"))
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *pytest_options(session), *folders("packages/*/tests"))
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """Run real processes with real frameworks."""
+    install_packages(session)
+    session.install(*group("integration"))
+    session.run("pytest", *pytest_options(session), "integration-tests")
+
+
+@nox.session
+def minimums(session: nox.Session) -> None:
+    """Run the packages' tests with the lowest dependencies they declare."""
+    install_packages(session, "--resolution=lowest-direct")
+    session.install(*group("test"))
+    session.run("pytest", *pytest_options(session), *folders("packages/*/tests"))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error. The changelog's fragments are checked too."""
+    install_packages(session)
+    session.install(*group("docs"))
+    options = ["-W", "--keep-going", "-n", "-q", *session.posargs]
+    session.run("sphinx-build", *options, "-b", "html", "docs", "docs/_build/html")
+    session.run("towncrier", "build", "--draft", "--version", "next", silent=True)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build every distribution, check its metadata, and start the command from the wheels."""
+    session.install(*group("build"))
+    dist = Path(session.create_tmp(), "dist").resolve()
+    shutil.rmtree(dist, ignore_errors=True)
+    for path in PACKAGES:
+        session.run("python", "-m", "build", "--installer=uv", f"--outdir={dist}", str(path), silent=True)
+    session.run("twine", "check", "--strict", *map(str, sorted(dist.iterdir())))
+    session.install("--force-reinstall", *map(str, dist.glob("*.whl")))
+    session.run("prefork", "--version")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure prefork beside its peers: `nox -s bench -- --quick` for a first look."""
+    session.install(*group("bench"), *(str(path) for path in PACKAGES))
+    session.run("python", "benchmarks/run.py", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Serve the built-in demo."""
+    install_packages(session)
+    session.run("prefork", "--demo", *session.posargs)
