@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The one process that starts the workers, watches them and never sees a request."""

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""The stop descriptor: one socket pair between the arbiter and each worker.
+
+It decides how a word travels. What the words mean is `prefork.supervisor.messages`.
+
+The worker's end becomes readable on an order, on the arbiter's death (end of file), and on
+the worker's own SIGTERM, whose handler calls `hang_up`. So a worker of any kind waits on one
+descriptor. It only works if no other process holds a copy of the arbiter's end: each child
+closes those of its siblings after the fork.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+from prefork.supervisor.messages import Order, Report
+
+_MOST_WORDS: Final = 64
+"""Read at once. A worker says two words in its life; more is a worker gone mad."""
+
+
+class Hangup(Exception):
+    """The other side has closed its end or is dead."""
+
+
+class ArbiterEnd:
+    """The arbiter's end of the channel to one worker.
+
+    Args:
+        end: a connected, non-blocking socket; closed by `close`.
+    """
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+
+    def fileno(self) -> int:
+        """Return the descriptor, for a selector."""
+        return self._socket.fileno()
+
+    def send(self, order: Order) -> bool:
+        """Send an order, without waiting.
+
+        Args:
+            order: the word.
+
+        Returns:
+            False when the worker is dead or does not listen any more.
+        """
+        try:
+            return self._socket.send(order.value) == 1
+        except OSError:  # EPIPE: dead, or it has hung up after a SIGTERM. EAGAIN: 200 KB unread orders.
+            return False
+
+    def receive(self) -> list[Report]:
+        """Return what the worker has said since the last call; unknown words are left out.
+
+        Raises:
+            Hangup: there is nothing more to come.
+        """
+        try:
+            words = self._socket.recv(_MOST_WORDS)
+        except BlockingIOError:
+            return []
+        except OSError as error:  # ECONNRESET: it died with orders unread
+            raise Hangup from error
+        if not words:
+            raise Hangup
+        return [_REPORTS[word] for word in words if word in _REPORTS]
+
+    def close(self) -> None:
+        """Close this end, which the worker sees as the arbiter's death."""
+        self._socket.close()
+
+
+_REPORTS: Final = {report.value[0]: report for report in Report}
+_ORDERS: Final = {order.value[0]: order for order in Order}
+
+
+def make() -> tuple[ArbiterEnd, socket.socket]:
+    """Make a channel before a fork.
+
+    Returns:
+        The arbiter's end and the worker's, both non-blocking.
+
+    Raises:
+        OSError: no descriptors are left.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ArbiterEnd(ours), theirs
+
+
+def report(end: socket.socket, word: Report) -> bool:
+    """Send the arbiter a word, from the worker.
+
+    Args:
+        end: the worker's end.
+        word: what to say.
+
+    Returns:
+        False when the arbiter is dead.
+    """
+    try:
+        return end.send(word.value) == 1
+    except OSError:
+        return False
+
+
+def read_order(end: socket.socket) -> Order | None:
+    """Return the newest order for this worker, or None when there is none.
+
+    End of file is `Order.DRAIN`: the arbiter is dead, or the worker has hung up.
+
+    Args:
+        end: the worker's end.
+    """
+    try:
+        words = end.recv(_MOST_WORDS)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return Order.DRAIN
+    orders = [_ORDERS[word] for word in words if word in _ORDERS]
+    return orders[-1] if orders else Order.DRAIN
+
+
+def hang_up(end: socket.socket) -> None:
+    """Make the worker's end readable (end of file) for good; safe in a signal handler.
+
+    Args:
+        end: the worker's end.
+    """
+    try:
+        end.shutdown(socket.SHUT_RD)
+    except OSError:
+        return  # the arbiter is dead: it is readable already

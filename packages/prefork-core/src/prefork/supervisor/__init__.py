@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Every decision about workers, as pure functions of events and time."""

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: MIT
+"""The whole vocabulary of supervision: wire words, events, actions.
+
+It decides what can be said. It knows nothing of who says it or how it travels.
+
+* An `Order` goes from the arbiter to a worker, a `Report` from a worker to the arbiter;
+  each is one byte on the channel between them.
+* An `Event` is something that happened, told to `machine.Machine.step`.
+* An `Action` is something that `step` wants done, and the arbiter does at once.
+
+A child is named by its serial number, which is never used twice, so a word that comes late
+can never be taken for another child's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+from prefork.worker import StopReason
+
+
+class Order(Enum):
+    """What the arbiter tells a worker. No byte at all (end of file) means `DRAIN`."""
+
+    DRAIN = b"d"
+    LEAVE = b"l"
+    QUICK = b"q"
+
+    @property
+    def reason(self) -> StopReason:
+        """What the order means to a worker class."""
+        return StopReason[self.name]
+
+
+class Report(Enum):
+    """What a worker tells the arbiter."""
+
+    READY = b"r"
+    """The application is loaded, and connections are accepted from now on."""
+    RETIRE = b"m"
+    """Enough requests served: start a successor, then tell me to leave."""
+
+
+class Level(IntEnum):
+    """How loud a line of the log is; the numbers are those of `logging`."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the settings of one generation decide about supervision. Times are in seconds."""
+
+    workers: int
+    reload_batch: int = 0
+    """How many workers of a new generation boot at once; 0 is a quarter of them."""
+    boot_timeout: float = 60.0
+    """From the fork to ready; 0 is no limit."""
+    graceful_timeout: float = 30.0
+    """From the order to stop to the kill; 0 leaves no time."""
+    drain_delay: float = 0.0
+    """From the signal to stop until the order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a process ended: by a signal, or with an exit code.
+
+    Args:
+        code: the exit code; None when a signal ended it.
+        signal: the number of the signal; None when it exited.
+        signal_name: such as "SIGKILL"; empty when it exited.
+    """
+
+    code: int | None = None
+    signal: int | None = None
+    signal_name: str = ""
+
+    def __str__(self) -> str:
+        return f"killed by {self.signal_name}" if self.code is None else f"exit code {self.code}"
+
+
+# ---------------------------------------------------------------- events
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The arbiter is set up: start the first generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Nothing happened, but it is the time that `next_deadline` named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A `Spawn` succeeded."""
+
+    serial: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForkFailed:
+    """A `Spawn` failed: no process, memory or descriptor was to be had."""
+
+    serial: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A worker sent a word."""
+
+    serial: int
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class HungUp:
+    """A worker's end of the channel is closed: it is dying, or has lost its descriptors."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A worker's deadline on the scoreboard has passed."""
+
+    serial: int
+    what: str
+    """What it was doing, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """A child has ended, and its pid is free."""
+
+    serial: int
+    death: Death
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """New settings are loaded and their listeners open: replace the workers."""
+
+    generation: int
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """The operator wants so many workers more, or fewer."""
+
+    by: int
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """The operator wants no workers at all, but the arbiter to stay (SIGWINCH of a daemon)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The operator wants the server to end."""
+
+    quick: bool = False
+
+
+Event = (
+    Start | Tick | Forked | ForkFailed | Reported | HungUp | Overdue | Reaped | Reload | Resize | Park | Stop
+)
+
+
+# ---------------------------------------------------------------- actions
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Fork a worker; answer with `Forked` or `ForkFailed` before the next event."""
+
+    serial: int
+    slot: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a worker an order. It may be dead already; then nothing happens."""
+
+    serial: int
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Send SIGABRT, so that the worker shows where it is."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Send SIGKILL."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopQueueing:
+    """Let the kernel queue no further connection, so that the queue can run dry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A worker is ready for the first time since the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The server has begun to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resized:
+    """The number of workers wanted has changed; `old` is None at the start."""
+
+    new: int
+    old: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """All workers wanted of the new generation are ready."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """The generation is given up; its settings are not the server's any more."""
+
+    generation: int
+    to: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The last child of a generation that is not wanted any more has been reaped."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Write a line to the log."""
+
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """End the arbiter: there is no child any more, or none that can be waited for."""
+
+    code: int
+
+
+Action = (
+    Spawn
+    | Send
+    | Abort
+    | Kill
+    | StopQueueing
+    | Serving
+    | Stopping
+    | Resized
+    | Reloaded
+    | RolledBack
+    | Gone
+    | Say
+    | Exit
+)

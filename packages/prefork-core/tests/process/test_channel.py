@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import os
+import select
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork.process import channel
+from prefork.process.channel import Hangup
+from prefork.supervisor.messages import Order, Report
+from prefork.worker import StopReason
+
+if TYPE_CHECKING:
+    import socket
+
+    from prefork.process.channel import ArbiterEnd
+
+
+def readable(end: socket.socket | ArbiterEnd) -> bool:
+    return bool(select.select([end], [], [], 1.0)[0])
+
+
+def test_a_silent_channel_has_no_word_on_either_side() -> None:
+    ours, theirs = channel.make()
+    assert ours.receive() == []
+    assert channel.read_order(theirs) is None
+
+
+@pytest.mark.parametrize("order", Order)
+def test_an_order_arrives_and_wakes_the_worker(order: Order) -> None:
+    ours, theirs = channel.make()
+    assert ours.send(order)
+    assert readable(theirs)
+    assert channel.read_order(theirs) is order
+
+
+def test_the_newest_of_several_orders_counts() -> None:
+    ours, theirs = channel.make()
+    ours.send(Order.DRAIN)
+    ours.send(Order.QUICK)
+    assert channel.read_order(theirs) is Order.QUICK
+
+
+def test_reports_arrive_in_order_and_unknown_words_are_left_out() -> None:
+    ours, theirs = channel.make()
+    channel.report(theirs, Report.READY)
+    theirs.send(b"?")
+    channel.report(theirs, Report.RETIRE)
+    assert ours.receive() == [Report.READY, Report.RETIRE]
+
+
+def test_the_arbiters_death_is_an_order_to_drain() -> None:
+    ours, theirs = channel.make()
+    ours.close()
+    assert readable(theirs)
+    assert channel.read_order(theirs) is Order.DRAIN
+    assert not channel.report(theirs, Report.READY)
+
+
+def test_the_arbiters_death_in_another_process_is_seen() -> None:
+    ours, theirs = channel.make()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)  # takes its copy of our end with it
+    ours.close()
+    os.waitpid(pid, 0)
+    assert readable(theirs)
+
+
+def test_a_dead_worker_hangs_up_after_its_last_word() -> None:
+    ours, theirs = channel.make()
+    channel.report(theirs, Report.READY)
+    theirs.close()
+    assert ours.receive() == [Report.READY]
+    with pytest.raises(Hangup):
+        ours.receive()
+
+
+def test_an_order_to_a_dead_worker_is_not_an_error() -> None:
+    ours, theirs = channel.make()
+    theirs.close()
+    assert not ours.send(Order.DRAIN)
+
+
+def test_a_worker_that_dies_with_orders_unread_hangs_up() -> None:
+    ours, theirs = channel.make()
+    ours.send(Order.DRAIN)
+    theirs.close()
+    with pytest.raises(Hangup):
+        ours.receive()
+
+
+def test_hanging_up_wakes_the_worker_but_it_can_still_report() -> None:
+    ours, theirs = channel.make()
+    channel.hang_up(theirs)
+    assert readable(theirs)
+    assert channel.read_order(theirs) is Order.DRAIN
+    assert channel.report(theirs, Report.READY)
+    assert ours.receive() == [Report.READY]
+    assert not ours.send(Order.LEAVE)
+
+
+def test_hanging_up_after_the_arbiters_death_is_not_an_error() -> None:
+    ours, theirs = channel.make()
+    ours.close()
+    channel.hang_up(theirs)
+    assert channel.read_order(theirs) is Order.DRAIN
+
+
+def test_each_order_has_the_reason_that_worker_classes_see() -> None:
+    assert {order.reason for order in Order} == set(StopReason)
