@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""How a setting is declared, and the table that all sources of settings read.
+
+A group of settings is a frozen dataclass whose fields were made with `option`: the field
+gives name, type and default, the `Option` in its metadata all else. Flags, environment
+variables, files, help and the reference page come from that one declaration. This module
+knows no setting of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Protocol, TypeVar, cast
+
+from prefork.settings.kinds import Kind, Shape
+
+T = TypeVar("T")
+
+ENVIRONMENT_PREFIX: Final = "PREFORK_"
+_METADATA: Final = "prefork.option"
+
+
+class Group(Protocol):
+    """A dataclass whose fields were made with `option`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting, as declared.
+
+    Args:
+        name: the name in configuration files and of the attribute.
+        section: the heading in `--help` and the reference page.
+        kind: how its values are read and written.
+        default: its value when nothing gives one.
+        flags: its spellings on the command line, short ones first; none if it has no flag.
+        help: what it does, one or more sentences, unit included.
+        gunicorn: what differs from gunicorn's setting of this name; empty for nothing.
+        in_files: whether a configuration file may set it.
+    """
+
+    name: str
+    section: str
+    kind: Kind[Any]
+    default: Any
+    flags: tuple[str, ...]
+    help: str
+    gunicorn: str
+    in_files: bool
+
+    @property
+    def variable(self) -> str | None:
+        """The environment variable, None if the value has no text form."""
+        return None if self.kind.shape is Shape.NATIVE else ENVIRONMENT_PREFIX + self.name.upper()
+
+
+def option(
+    section: str,
+    kind: Kind[T],
+    default: T,
+    *,
+    help: str,  # noqa: A002  (the word every reader of a parser expects)
+    flags: tuple[str, ...] | None = None,
+    gunicorn: str = "",
+    in_files: bool = True,
+) -> T:
+    """Declare one setting, as the value of a field of a frozen dataclass.
+
+    Args:
+        section: the heading it stands under.
+        kind: how its values are read and written.
+        default: its value when nothing gives one.
+        help: what it does, one or more sentences, unit included.
+        flags: its spellings on the command line; by default `--` and the name with dashes.
+        gunicorn: what differs from gunicorn's setting of this name.
+        in_files: whether a configuration file may set it.
+
+    Returns:
+        A dataclass field (typed as the default, as `dataclasses.field` is).
+    """
+    declared = (section, kind, flags, help, gunicorn, in_files)
+    # A factory, because dataclasses refuse unhashable defaults and a mapping is one.
+    field = dataclasses.field(default_factory=lambda: default, metadata={_METADATA: declared})
+    return cast(T, field)
+
+
+class Table(Mapping[str, Option]):
+    """The options of one or more groups by name, in the order of their declaration.
+
+    Args:
+        groups: the dataclasses that declare them.
+
+    Raises:
+        ValueError: two groups declare one name or flag.
+    """
+
+    def __init__(self, *groups: type[Group]) -> None:
+        self._options: dict[str, Option] = {}
+        self.flags: dict[str, Option] = {}
+        """The option of each flag, `--no-` twins of switches included."""
+        for group in groups:
+            for field in dataclasses.fields(cast(Any, group)):
+                self._add(_bound(field))
+
+    def __getitem__(self, name: str) -> Option:
+        return self._options[name]
+
+    def __iter__(self) -> Any:
+        return iter(self._options)
+
+    def __len__(self) -> int:
+        return len(self._options)
+
+    def _add(self, added: Option) -> None:
+        twice = [flag for flag in flags_of(added) if flag in self.flags]
+        if added.name in self._options or twice:
+            raise ValueError(f"setting {added.name} {' '.join(twice)} is declared twice")
+        self._options[added.name] = added
+        self.flags.update(dict.fromkeys(flags_of(added), added))
+
+
+def flags_of(declared: Option) -> tuple[str, ...]:
+    """Return all flags of an option: a switch can always be turned off and on again."""
+    return declared.flags + off_flags(declared)
+
+
+def off_flags(declared: Option) -> tuple[str, ...]:
+    """Return the flags that turn a switch off; none for other kinds."""
+    if declared.kind.shape is not Shape.SWITCH:
+        return ()
+    return tuple(f"--no-{flag[2:]}" for flag in declared.flags if flag.startswith("--"))
+
+
+def _bound(field: dataclasses.Field[Any]) -> Option:
+    section, kind, flags, text, gunicorn, in_files = field.metadata[_METADATA]
+    factory = cast(Callable[[], Any], field.default_factory)
+    if flags is None:
+        flags = () if kind.shape is Shape.NATIVE else (f"--{field.name.replace('_', '-')}",)
+    return Option(field.name, section, kind, factory(), flags, text, gunicorn, in_files)

@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: MIT
+"""Every setting of the server itself: name, type, default, flags, meaning.
+
+This is the one place where a setting is declared. Names, flags and meanings are gunicorn's
+wherever the meaning is the same; where it is not, `gunicorn=` says so, and errors and the
+reference page quote it. Nothing here reads a source of settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from prefork.settings.kinds import (
+    account,
+    assignments,
+    choice,
+    dictionary,
+    field_names,
+    field_value,
+    fields,
+    listing,
+    mode,
+    networks,
+    optional_mode,
+    optional_text,
+    seconds,
+    size,
+    switch,
+    text,
+    whole,
+    whole_or_auto,
+)
+from prefork.settings.option import option
+
+_APPLICATION: Final = "Application"
+_SOCKETS: Final = "Sockets"
+_WORKERS: Final = "Workers"
+_TIME: Final = "Limits of time"
+_REQUESTS: Final = "Limits of a request"
+_HEADERS: Final = "Headers and proxies"
+_PROCESS: Final = "Process"
+_LOGGING: Final = "Logging"
+
+MOST_WORKERS: Final = 512
+"""Two generations, old and new, must fit into the scoreboard's 1,024 slots."""
+
+DEFAULT_ACCESS_FORMAT: Final = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
+
+_SECURE_SCHEME_HEADERS: Final = MappingProxyType(
+    {"X-FORWARDED-PROTOCOL": "ssl", "X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The resolved settings of a server. `Settings()` holds the built-in defaults."""
+
+    config: str | None = option(
+        _APPLICATION,
+        optional_text("FILE", "a path, `file:PATH` or `python:MODULE`"),
+        None,
+        flags=("-c", "--config"),
+        in_files=False,
+        help=(
+            "The configuration file: Python, or TOML if its name ends in `.toml`. By default the first that"
+            " exists of prefork.conf.py, prefork.toml and a pyproject.toml with [tool.prefork]."
+        ),
+        gunicorn="gunicorn.conf.py is only read when named by -c.",
+    )
+    wsgi_app: str | None = option(
+        _APPLICATION,
+        optional_text("MODULE:APP", "an application such as `module:app` or `module:create_app()`"),
+        None,
+        flags=(),
+        help="The application, so that it can be left out on the command line.",
+    )
+    chdir: str | None = option(
+        _APPLICATION,
+        optional_text("FOLDER", "a folder"),
+        None,
+        help="Change to this folder before the application is loaded; modules in it are importable.",
+    )
+    pythonpath: tuple[str, ...] = option(
+        _APPLICATION,
+        listing("FOLDERS", "folders, divided by commas"),
+        (),
+        help="More folders to import from.",
+    )
+    raw_env: tuple[str, ...] = option(
+        _APPLICATION,
+        assignments(),
+        (),
+        flags=("-e", "--env"),
+        help="Environment variables to set before the application is loaded.",
+    )
+
+    bind: tuple[str, ...] = option(
+        _SOCKETS,
+        listing("ADDRESS", "addresses: HOST:PORT, [IPV6]:PORT, unix:PATH or fd://NUMBER, divided by commas"),
+        ("127.0.0.1:8000",),
+        flags=("-b", "--bind"),
+        help="Where to listen: HOST:PORT, [IPV6]:PORT, unix:PATH or fd://NUMBER. May be repeated.",
+    )
+    backlog: int = option(
+        _SOCKETS,
+        whole(at_least=1),
+        2048,
+        help="How many connections may wait in the kernel; it caps this at its own limit (somaxconn).",
+    )
+    unix_socket_mode: int = option(
+        _SOCKETS,
+        mode(),
+        0o660,
+        help="The mode of Unix sockets.",
+    )
+
+    workers: int | Literal["auto"] = option(
+        _WORKERS,
+        whole_or_auto(1, MOST_WORKERS),
+        "auto",
+        flags=("-w", "--workers"),
+        help=(
+            "How many worker processes serve. `auto` is two for each CPU that the process may use (cgroup"
+            " quota, affinity) and one more. The variable WEB_CONCURRENCY changes the default."
+        ),
+        gunicorn="The default is `auto`, not 1.",
+    )
+    worker_class: str = option(
+        _WORKERS,
+        text("NAME", "the name of an installed worker"),
+        "sync",
+        flags=("-k", "--worker-class"),
+        help="The kind of worker, by the name that its package registers.",
+    )
+    worker_connections: int = option(
+        _WORKERS,
+        whole(at_least=1),
+        1000,
+        help="How many connections one worker holds at most.",
+    )
+    max_requests: int = option(
+        _WORKERS,
+        whole(),
+        0,
+        help="Replace a worker after so many requests, the successor first; 0 never.",
+    )
+    max_requests_jitter: int = option(
+        _WORKERS,
+        whole(),
+        0,
+        help="Add a random number up to this to max_requests, so that workers are not replaced together.",
+    )
+    reload_batch: int = option(
+        _WORKERS,
+        whole(0, MOST_WORKERS),
+        0,
+        help="How many workers a reload starts at a time; 0 is a quarter of them, at least one.",
+    )
+
+    timeout: float = option(
+        _TIME,
+        seconds(),
+        30.0,
+        flags=("-t", "--timeout"),
+        help="Kill a worker whose request, or loop, makes no progress for so long. Seconds; 0 never.",
+        gunicorn="A client that is slow to send or take bytes is not counted here.",
+    )
+    graceful_timeout: float = option(
+        _TIME,
+        seconds(),
+        30.0,
+        help="How long running requests may take to finish when a worker must stop. Seconds; 0 for ever.",
+    )
+    boot_timeout: float = option(
+        _TIME,
+        seconds(),
+        60.0,
+        help="How long a worker may take from its fork until it is ready. Seconds; 0 for ever.",
+    )
+    header_timeout: float = option(
+        _TIME,
+        seconds(),
+        10.0,
+        help="How long the head of a request may take from its first byte on. Seconds; 0 for ever.",
+    )
+    body_timeout: float = option(
+        _TIME,
+        seconds(),
+        30.0,
+        help="How long to wait for more of a request's body. Seconds; 0 for ever.",
+    )
+    write_timeout: float = option(
+        _TIME,
+        seconds(),
+        30.0,
+        help="How long to wait until a client takes more of a response. Seconds; 0 for ever.",
+    )
+    keepalive: float = option(
+        _TIME,
+        seconds(),
+        75.0,
+        flags=("--keep-alive",),
+        help="How long a connection may be idle between requests. Seconds; 0 closes after each response.",
+        gunicorn="The default is 75, not 2: above the idle time of common balancers.",
+    )
+    drain_delay: float = option(
+        _TIME,
+        seconds(),
+        0.0,
+        help="How long to go on accepting after TERM, so that balancers notice. Seconds.",
+    )
+    min_rate: int = option(
+        _TIME,
+        size(0, 2**31 - 1),
+        100,
+        help="Bytes per second below which a body or response is a stall. 0 turns it off.",
+    )
+
+    limit_request_line: int = option(
+        _REQUESTS,
+        size(16, 1024**2),
+        8190,
+        help="Bytes of the request line.",
+        gunicorn="There is no unlimited (0), and the value counts as given: gunicorn caps it at 8190.",
+    )
+    limit_request_fields: int = option(
+        _REQUESTS,
+        whole(1, 32768),
+        100,
+        help="How many header fields a request may have.",
+    )
+    limit_request_field_size: int = option(
+        _REQUESTS,
+        size(16, 1024**2),
+        8190,
+        flags=("--limit-request-field_size", "--limit-request-field-size"),
+        help="Bytes of one header field, name and value.",
+        gunicorn="There is no unlimited (0).",
+    )
+
+    header_map: str = option(
+        _HEADERS,
+        choice("drop", "refuse"),
+        "drop",
+        help="What becomes of header fields with an underscore in the name, which could pose as others.",
+        gunicorn="`dangerous` does not exist: rename the fields, or list them in forwarder_headers.",
+    )
+    forwarded_allow_ips: tuple[str, ...] = option(
+        _HEADERS,
+        networks(),
+        ("127.0.0.1", "::1"),
+        help=(
+            "Peers whose proxy headers count: addresses, CIDR networks, or * for all. Unix peers always do."
+            " The variable FORWARDED_ALLOW_IPS changes the default."
+        ),
+    )
+    secure_scheme_headers: Mapping[str, str] = option(
+        _HEADERS,
+        fields(),
+        _SECURE_SCHEME_HEADERS,
+        flags=(),
+        help="Header fields, and the value of each, by which a trusted proxy says that its client used TLS.",
+    )
+    forwarder_headers: tuple[str, ...] = option(
+        _HEADERS,
+        field_names(),
+        ("SCRIPT_NAME", "PATH_INFO"),
+        help="Fields with an underscore in the name that a trusted proxy may send; * for any.",
+    )
+    server_header: str = option(
+        _HEADERS,
+        field_value(),
+        "prefork",
+        help="The value of the Server field in responses; empty for none.",
+    )
+
+    daemon: bool = option(
+        _PROCESS,
+        switch(),
+        False,
+        flags=("-D", "--daemon"),
+        help="Run in the background.",
+    )
+    pidfile: str | None = option(
+        _PROCESS,
+        optional_text("FILE", "a path"),
+        None,
+        flags=("-p", "--pid"),
+        help="Write the arbiter's process id to this file, and lock it.",
+    )
+    user: str | int | None = option(
+        _PROCESS,
+        account(),
+        None,
+        flags=("-u", "--user"),
+        help="The user, name or number, that workers run as.",
+    )
+    group: str | int | None = option(
+        _PROCESS,
+        account(),
+        None,
+        flags=("-g", "--group"),
+        help="The group, name or number, that workers run as.",
+    )
+    initgroups: bool = option(
+        _PROCESS,
+        switch(),
+        False,
+        help="Give workers all groups of their user.",
+    )
+    umask: int | None = option(
+        _PROCESS,
+        optional_mode(),
+        None,
+        flags=("-m", "--umask"),
+        help="The file mode creation mask; by default the inherited one.",
+        gunicorn="The default is the inherited mask, not 0, and the mode of Unix sockets is unix_socket_mode.",
+    )
+    proc_name: str | None = option(
+        _PROCESS,
+        optional_text("NAME", "a name"),
+        None,
+        flags=("-n", "--name"),
+        help="The name in process titles; by default the application.",
+    )
+    sendfile: bool = option(
+        _PROCESS,
+        switch(),
+        True,
+        help="Send files of wsgi.file_wrapper with sendfile(2).",
+        gunicorn="The variable SENDFILE is not read.",
+    )
+
+    accesslog: str | None = option(
+        _LOGGING,
+        optional_text("FILE", 'a path, or "-" for standard output'),
+        None,
+        flags=("--access-logfile",),
+        help="Where to write one line for each request: a file, or - for standard output. By default nowhere.",
+    )
+    access_log_format: str = option(
+        _LOGGING,
+        text("FORMAT", "a format of %(atom)s"),
+        DEFAULT_ACCESS_FORMAT,
+        flags=("--access-logformat",),
+        help="The format of that line.",
+    )
+    errorlog: str = option(
+        _LOGGING,
+        text("FILE", 'a path, or "-" for standard error'),
+        "-",
+        flags=("--error-logfile", "--log-file"),
+        help="Where to write the server's own log: a file, or - for standard error.",
+    )
+    loglevel: str = option(
+        _LOGGING,
+        choice("debug", "info", "warning", "error", "critical"),
+        "info",
+        flags=("--log-level",),
+        help="The least level that the server's own log shows.",
+    )
+    log_format: str = option(
+        _LOGGING,
+        choice("text", "json"),
+        "text",
+        help="The format of both logs.",
+    )
+    capture_output: bool = option(
+        _LOGGING,
+        switch(),
+        False,
+        help="Send standard output and error of workers to errorlog, if that is a file.",
+    )
+    logconfig_dict: Mapping[str, Any] | None = option(
+        _LOGGING,
+        dictionary(),
+        None,
+        help="A logging.config.dictConfig table, applied after the server's own logging is set up.",
+    )
