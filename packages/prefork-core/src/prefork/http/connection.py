@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: MIT
+"""One HTTP/1.1 connection, seen from the server, without any I/O.
+
+Feed it what was received; ask it for the next request and its body; let it render the response;
+send what it returns. It holds the order of things (RFC 9112 §9): one request at a time, pipelined
+ones wait in the buffer, nothing after a refused request is ever looked at, and never more or fewer
+bytes of body than the head promised.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from prefork.errors import ClientDisconnected, ProtocolError
+from prefork.http import response
+from prefork.http.body import ChunkedDecoder, Decoder, LengthDecoder
+from prefork.http.buffer import ReceiveBuffer
+from prefork.http.framing import CHUNKED, Framing, Plan, plan_response
+from prefork.http.head import Request, parse_head
+from prefork.http.states import Reading, Writing
+
+if TYPE_CHECKING:
+    from prefork.http.limits import Limits
+    from prefork.http.response import ResponseHead
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+DRAIN_LIMIT: Final = 64 * 1024
+"""Bytes of a body that nobody wanted which are read to keep the connection (RFC 9112 §9.3)."""
+
+
+class ServerConnection:
+    """The state of one connection.
+
+    Args:
+        limits: what the peer may send.
+
+    Attributes:
+        request: the request being served, None between requests.
+        reading: where in a request the connection is.
+        writing: where in a response the connection is.
+        persistent: whether the connection may be used after this response; False before any head was sent
+            means that the next response announces `Connection: close`.
+        peer_closed: whether the peer has said that it sends no more.
+    """
+
+    __slots__ = (
+        "_body",
+        "_framing",
+        "_limits",
+        "_promised",
+        "_received",
+        "_scanned",
+        "_skipped",
+        "_unanswered_continue",
+        "peer_closed",
+        "persistent",
+        "reading",
+        "request",
+        "writing",
+    )
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._received = ReceiveBuffer()
+        self._scanned = 0
+        self._skipped = False
+        self._body: Decoder | None = None
+        self._unanswered_continue = False
+        self._framing = Framing.NONE
+        self._promised = 0
+        self.request: Request | None = None
+        self.reading = Reading.HEAD
+        self.writing = Writing.HEAD
+        self.persistent = True
+        self.peer_closed = False
+
+    # Receiving
+
+    def feed(self, data: bytes) -> None:
+        """Add received bytes; b"" says that the peer sends no more."""
+        if data:
+            self._received.append(data)
+        else:
+            self.peer_closed = True
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not consumed yet."""
+        return len(self._received.data)
+
+    def next_request(self) -> Request | None:
+        """Return the next request, None when more must be fed first.
+
+        Raises:
+            ProtocolError: what was received must be refused. Answer with `refuse`, then close: nothing that
+                was or will be received on this connection is ever looked at again.
+        """
+        received = self._received
+        if self.reading is not Reading.HEAD or not received.data:
+            return None
+        try:
+            if not self._skipped and received.data[0] == 13 and not self._skip_blank_line():
+                return None
+            request = parse_head(received.data, self._limits, self._scanned)
+        except ProtocolError:
+            self.reading = Reading.REFUSED
+            self.persistent = False
+            raise
+        if request is None:
+            self._scanned = max(len(received.data) - 3, 0)
+            return None
+        received.skip(request.size)
+        self._begin(request)
+        return request
+
+    def _skip_blank_line(self) -> bool:
+        """RFC 9112 §2.2: one empty line before the request line is ignored, for old clients."""
+        data = self._received.data
+        if len(data) == 1:
+            return False
+        if data[1] == 10:
+            self._received.skip(2)
+            self._skipped = True
+        return bool(self._received.data)
+
+    def _begin(self, request: Request) -> None:
+        self.request = request
+        self._scanned = 0
+        self._unanswered_continue = request.expects_continue
+        if not request.persistent:
+            self.persistent = False
+        if request.content_length:
+            self.reading = Reading.BODY
+            self._body = (
+                ChunkedDecoder(self._limits)
+                if request.content_length == CHUNKED
+                else LengthDecoder(request.content_length)
+            )
+        else:
+            self.reading = Reading.DONE
+
+    def read_body(self, limit: int) -> bytes | None:
+        """Return up to `limit` decoded bytes of the body, b"" at its end, None to be fed first.
+
+        Raises:
+            ProtocolError: the body breaks its coding. The connection cannot be used again.
+            ClientDisconnected: the peer closed before the end of the body.
+        """
+        body = self._body
+        if body is None:
+            return b""
+        try:
+            piece = body.read(self._received, limit)
+        except ProtocolError:
+            self.reading = Reading.REFUSED
+            self.persistent = False
+            raise
+        if not body.left:
+            self.reading = Reading.DONE
+        if piece:
+            # RFC 9110 §10.1.1: a client that sends content does not wait for 100 any more.
+            self._unanswered_continue = False
+        elif piece is None and self.peer_closed:
+            self.persistent = False
+            raise ClientDisconnected("the client closed the connection before the end of its body")
+        return piece
+
+    def take_continue(self) -> bytes:
+        """Return 100 (Continue) if the client waits for it before it sends its body, else b"".
+
+        Call it when the application reads and the buffer is empty (RFC 9110 §10.1.1).
+        """
+        if not self._unanswered_continue or self.writing is not Writing.HEAD:
+            return b""
+        self._unanswered_continue = False
+        return CONTINUE
+
+    def _body_is_in_the_way(self) -> bool:
+        """Return whether the rest of the request body is too much, or too uncertain, to be drained."""
+        if self.reading is not Reading.BODY or self._body is None:
+            return self.reading is Reading.REFUSED
+        return self._unanswered_continue or not 0 <= self._body.left <= DRAIN_LIMIT
+
+    # Sending
+
+    def start_response(self, head: ResponseHead, length: int | None, *, date: str, server: str) -> bytes:
+        """Begin the response and return its head.
+
+        Args:
+            head: what the application gave, checked.
+            length: bytes of body if the worker knows and the application did not say, else None.
+            date: the value of Date.
+            server: the value of Server, "" for none.
+        """
+        request = self.request
+        assert request is not None
+        assert self.writing is Writing.HEAD
+        if self._body is not None and self._body_is_in_the_way():
+            self.persistent = False
+        known = length if head.length is None else head.length
+        plan = plan_response(request, head.status, known, persistent=self.persistent)
+        self._apply(plan)
+        return response.render_head(head, plan, version=request.version, date=date, server=server)
+
+    def _apply(self, plan: Plan) -> None:
+        self.writing = Writing.BODY
+        self.persistent = plan.persistent
+        self._framing = plan.framing
+        self._promised = plan.length
+
+    def frame(self, data: bytes) -> bytes:
+        """Return a piece of body as it goes out.
+
+        Args:
+            data: decoded bytes; what exceeds the promised Content-Length is cut off, and nothing of it
+                is returned for a response without a body.
+        """
+        framing = self._framing
+        if framing is Framing.CHUNKED:
+            return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        if framing is Framing.LENGTH:
+            if len(data) > self._promised:
+                data = data[: self._promised]
+            self._promised -= len(data)
+            return data
+        return data if framing is Framing.CLOSE else b""
+
+    @property
+    def missing(self) -> int:
+        """Bytes that the head promised and that were not framed yet, -1 when it promised no number."""
+        return self._promised if self._framing is Framing.LENGTH else -1 if self._framing is not Framing.NONE else 0
+
+    @property
+    def sends_raw(self) -> bool:
+        """Whether body bytes go out as they are, so that `sendfile` can send them."""
+        return self._framing in {Framing.LENGTH, Framing.CLOSE}
+
+    def sent_raw(self, count: int) -> None:
+        """Note bytes of body that went out by another way than `frame`."""
+        if self._framing is Framing.LENGTH:
+            self._promised -= count
+
+    def end_response(self) -> bytes:
+        """End the response and return the last bytes of it.
+
+        A response that is shorter than promised must not look complete: the connection will close.
+        """
+        self.writing = Writing.DONE
+        if self._framing is Framing.CHUNKED:
+            return b"0\r\n\r\n"
+        if self._framing is Framing.LENGTH and self._promised:
+            self.persistent = False
+        return b""
+
+    def abort(self) -> None:
+        """Give up the response: nothing more is framed, and the connection must close."""
+        self.writing = Writing.DONE
+        self.persistent = False
+
+    def refuse(self, status: int, *, date: str, server: str) -> bytes:
+        """Return a whole error response, b"" when one has begun already. The connection must close."""
+        self.persistent = False
+        if self.writing is not Writing.HEAD:
+            self.abort()
+            return b""
+        self.writing = Writing.DONE
+        method = self.request.method if self.request is not None else ""
+        return response.error_head(status, method=method, date=date, server=server)
+
+    # Between requests
+
+    def next_cycle(self) -> bool:
+        """Make ready for the next request, after the response has ended.
+
+        Returns:
+            False when the connection must close: it is not persistent, or the request was not read to
+            its end and no more of it may be drained.
+        """
+        if not self.persistent or self.reading is not Reading.DONE or self.writing is not Writing.DONE:
+            return False
+        self.request = None
+        self.reading = Reading.HEAD
+        self.writing = Writing.HEAD
+        self._body = None
+        self._skipped = False
+        return True
+
+

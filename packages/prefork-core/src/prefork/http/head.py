@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: MIT
+"""Request heads: from bytes to a `Request`, or to the error that refuses them.
+
+This is the first of the two hot functions, so a head is never walked byte by byte: its end is
+found by one search, its control bytes by one `translate`, and its names through a bounded
+dictionary of names seen before. Knows nothing of sockets, time or settings.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prefork.errors import ProtocolError
+from prefork.http import framing, grammar
+from prefork.http.limits import METHOD_LENGTH, Limits
+
+END: Final = b"\r\n\r\n"
+
+_COMMON_NAMES: Final = (
+    "Accept Accept-Charset Accept-Encoding Accept-Language Authorization Cache-Control Connection "
+    "Content-Encoding Content-Language Content-Length Content-Type Cookie DNT Date Expect Forwarded From "
+    "Host If-Match If-Modified-Since If-None-Match If-Range If-Unmodified-Since Keep-Alive Origin Pragma "
+    "Priority Range Referer Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform Sec-Fetch-Dest Sec-Fetch-Mode "
+    "Sec-Fetch-Site Sec-Fetch-User Sec-GPC TE Traceparent Tracestate Transfer-Encoding Upgrade "
+    "Upgrade-Insecure-Requests User-Agent Via X-CSRF-Token X-CSRFToken X-Forwarded-For X-Forwarded-Host "
+    "X-Forwarded-Port X-Forwarded-Proto X-Forwarded-Protocol X-Forwarded-Ssl X-Real-IP X-Request-ID "
+    "X-Request-Start X-Requested-With"
+).split()
+_NAMES_KEPT: Final = 1024
+_NAME_LENGTH_KEPT: Final = 64
+
+
+def _cgi_name(name: str) -> str:
+    """Return the meta-variable of a field name (RFC 3875 §4.1.18, PEP 3333)."""
+    key = name.upper().replace("-", "_")
+    return key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else "HTTP_" + key
+
+
+_SEED: Final = {spelling: _cgi_name(name) for name in _COMMON_NAMES for spelling in (name, name.lower())}
+# Spelling on the wire → CGI name, of names already found to be well-formed. Names with an
+# underscore are never in it: they need a decision each time (`_field_key`).
+_names: dict[str, str] = dict(_SEED)
+
+
+class Request:
+    """The head of one request, checked.
+
+    Attributes:
+        method: as sent.
+        target: the request target as sent.
+        path: its path, still percent-encoded; "*" for asterisk-form, "" for authority-form.
+        query: what follows the first "?", "" when there is none.
+        version: "HTTP/1.1" or "HTTP/1.0".
+        fields: values by CGI name ("HTTP_HOST", "CONTENT_TYPE"), the lines of one name joined by
+            ", " ("; " for cookies). Text is latin-1, as PEP 3333 has it.
+        underscored: fields with an underscore in their name, by CGI name. They are not in `fields`:
+            "X_Forwarded_For" would be taken for the "X-Forwarded-For" that a proxy has checked.
+        content_length: bytes of body, `framing.CHUNKED` for a chunked one, 0 for none.
+        persistent: whether the client is willing to use the connection again.
+        expects_continue: whether the client waits for 100 (Continue) before it sends the body.
+        size: bytes that the head took in the buffer.
+        raw: those bytes, without the empty line that ends them.
+    """
+
+    __slots__ = (
+        "content_length",
+        "expects_continue",
+        "fields",
+        "method",
+        "path",
+        "persistent",
+        "query",
+        "raw",
+        "size",
+        "target",
+        "underscored",
+        "version",
+    )
+
+    content_length: int
+    persistent: bool
+    expects_continue: bool
+
+    def __init__(self, method: str, target: str, version: str, raw: bytes) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
+        self.raw = raw
+        self.size = len(raw) + len(END)
+        self.path = ""
+        self.query = ""
+        self.fields: dict[str, str] = {}
+        self.underscored: dict[str, str] = {}
+
+    def pairs(self) -> list[tuple[bytes, bytes]]:
+        """Return the fields as sent: lower-cased name and trimmed value, in order (as ASGI wants)."""
+        lines = (line.partition(b":") for line in self.raw.split(b"\r\n")[1:])
+        return [(name.lower(), value.strip(b" \t")) for name, _, value in lines]
+
+
+def parse_head(buffer: bytes | bytearray, limits: Limits, scan_from: int = 0) -> Request | None:
+    """Parse the request head at the start of a buffer (RFC 9112 §2 to §6).
+
+    Args:
+        buffer: what was received and not consumed yet.
+        limits: what the peer may send.
+        scan_from: where to look for the end of the head; what is before was looked through already.
+
+    Returns:
+        The request, or None when the buffer does not hold the whole head yet.
+
+    Raises:
+        ProtocolError: the head, or what there is of it, must be refused: 400, 414 (request line),
+            417 (expectation), 431 (fields), 501 (method, transfer coding) or 505 (version).
+    """
+    end = buffer.find(END, scan_from)
+    if end < 0:
+        _check_partial(buffer, limits)
+        return None
+    raw = bytes(buffer[:end])
+    if raw[:1] and raw[0] not in grammar.TOKEN_FIRST:
+        raise ProtocolError("a request cannot start with this byte")
+    lines = str(raw, "latin-1").split("\r\n")
+    if limits.line and len(lines[0]) > limits.line:
+        raise ProtocolError("request line too long", 414)
+    if end + len(END) > limits.head:
+        raise ProtocolError("request head too large", 431)
+    # One pass at C speed: what is left after deleting all that may be in a line must be exactly
+    # the line ends. Refuses NUL, control bytes, bare CR and bare LF (RFC 9112 §2.2, RFC 9110 §5.5).
+    if raw.translate(None, grammar.FIELD_BYTES) != b"\r\n" * (len(lines) - 1):
+        raise ProtocolError("control byte, bare CR or bare LF in the head")
+    request = _parse_request_line(lines.pop(0), raw)
+    _parse_fields(request, lines, limits)
+    _parse_target(request)
+    framing.frame_request(request)
+    return request
+
+
+def _check_partial(buffer: bytes | bytearray, limits: Limits) -> None:
+    """Refuse a head that is not whole yet but cannot become acceptable any more.
+
+    Decides exactly as `parse_head` does for a whole head, in the same order, so that the answer
+    does not depend on how the bytes were split on their way.
+    """
+    if not buffer:
+        return
+    if buffer[0] not in grammar.TOKEN_FIRST:
+        raise ProtocolError("a request cannot start with this byte")
+    line = limits.line
+    if line and len(buffer) >= line + 2 and buffer.find(b"\r\n", 0, line + 2) < 0:
+        raise ProtocolError("request line too long", 414)
+    if len(buffer) >= limits.head:
+        raise ProtocolError("request head too large", 431)
+
+
+def _parse_request_line(line: str, raw: bytes) -> Request:
+    """RFC 9112 §3: method SP request-target SP HTTP-version, single spaces and nothing else."""
+    try:
+        method, target, version = line.split(" ")
+    except ValueError:
+        raise ProtocolError("malformed request line") from None
+    if version not in {"HTTP/1.1", "HTTP/1.0"}:
+        if grammar.VERSION.fullmatch(version):
+            raise ProtocolError("HTTP version not supported", 505)
+        raise ProtocolError("malformed HTTP version")
+    if method not in {"GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"}:
+        _check_method(method)
+    return Request(method, target, version, raw)
+
+
+def _check_method(method: str) -> None:
+    """RFC 9110 §9.1: a token, or 400; one that nobody can implement, 501."""
+    if not grammar.TOKEN.fullmatch(method):
+        raise ProtocolError("malformed method")
+    if len(method) > METHOD_LENGTH or not grammar.METHOD.fullmatch(method):
+        raise ProtocolError("method not implemented", 501)
+
+
+def _parse_fields(request: Request, lines: list[str], limits: Limits) -> None:
+    """RFC 9112 §5: each line is name, colon, value; only SP and HTAB are trimmed from the value."""
+    if limits.fields and len(lines) > limits.fields:
+        raise ProtocolError("too many header fields", 431)
+    size = limits.field_size
+    if size and len(request.raw) > size:
+        # Only now can one line be too long.
+        for line in lines:
+            if len(line) > size:
+                raise ProtocolError("header field too large", 431)
+    fields = request.fields
+    names = _names
+    untidy = b" \r" in request.raw or b"\t" in request.raw or b":  " in request.raw or request.raw[-1:] == b" "
+    for line in lines:
+        name, colon, value = line.partition(": ")
+        if untidy:
+            value = value.strip(" \t")
+        try:
+            key = names[name]
+        except KeyError:
+            name, colon, value = line.partition(":")
+            value = value.strip(" \t")
+            found = _field_key(name, colon)
+            if found is None:
+                _keep_underscored(request, name, value)
+                continue
+            key = found
+        else:
+            if not colon:
+                # "Host" alone, or "Host:" with nothing behind it, never match with ": ".
+                raise ProtocolError("header line without a colon")
+        if key in fields:
+            value = _combine(key, fields[key], value)
+        fields[key] = value
+
+
+def _field_key(name: str, colon: str) -> str | None:
+    """Return the CGI name of a field not seen before, None when it has an underscore."""
+    global _names
+    key = _names.get(name)
+    if key is not None and colon:
+        return key
+    if not colon:
+        raise ProtocolError("header line without a colon")
+    if not grammar.TOKEN.fullmatch(name):
+        # An empty name, a space before the colon (RFC 9112 §5.1) or a folded line (§5.2) too.
+        raise ProtocolError("malformed header field name")
+    if "_" in name:
+        return None
+    key = _cgi_name(name)
+    if len(name) <= _NAME_LENGTH_KEPT:
+        if len(_names) >= _NAMES_KEPT:
+            # A peer that invents names must not make everybody's names slow for ever. A new
+            # dictionary, because other threads may be reading the old one.
+            _names = dict(_SEED)
+        _names[name] = key
+    return key
+
+
+def _keep_underscored(request: Request, name: str, value: str) -> None:
+    key = "HTTP_" + name.upper().replace("-", "_")
+    if key in request.underscored:
+        value = _combine(key, request.underscored[key], value)
+    request.underscored[key] = value
+
+
+def _combine(key: str, first: str, second: str) -> str:
+    """Combine two lines of one name, or refuse them (RFC 9110 §5.3)."""
+    if key in grammar.SINGLETONS:
+        raise ProtocolError("duplicate Host or Content-Type")
+    # RFC 6265 §5.4 has one Cookie line; HTTP/2 gateways that split it join it with "; ".
+    return f"{first}; {second}" if key == "HTTP_COOKIE" else f"{first}, {second}"
+
+
+def _parse_target(request: Request) -> None:
+    """RFC 9112 §3.2: the four forms of a request target, and the Host that goes with them."""
+    target = request.target
+    if grammar.ORIGIN_FORM.fullmatch(target):
+        path, _, request.query = target.partition("?")
+        request.path = path
+    elif request.method == "CONNECT":
+        _check_authority(target)
+    elif target == "*":
+        if request.method != "OPTIONS":
+            raise ProtocolError("asterisk-form is for OPTIONS only")
+        request.path = "*"
+    else:
+        _parse_absolute(request)
+    if request.method == "CONNECT" and request.path:
+        raise ProtocolError("CONNECT needs authority-form")
+    _check_host(request)
+
+
+def _check_authority(target: str) -> None:
+    """RFC 9112 §3.2.3: host and port, both present."""
+    match = grammar.HOST.fullmatch(target)
+    if match is None or not match[2] or int(match[2]) > 65535:
+        raise ProtocolError("CONNECT needs host and port")
+
+
+def _parse_absolute(request: Request) -> None:
+    """RFC 9112 §3.2.2: the authority of an absolute-form target replaces the Host received."""
+    match = grammar.ABSOLUTE_FORM.fullmatch(request.target)
+    if match is None:
+        raise ProtocolError("malformed request target")
+    authority, rest = match[1], match[2]
+    path, _, request.query = rest.partition("?")
+    # RFC 9112 §3.2.4: OPTIONS on an absolute-form without a path means the server itself.
+    request.path = path or ("*" if request.method == "OPTIONS" and not request.query else "/")
+    if not _host_is_valid(authority):
+        raise ProtocolError("malformed authority in the request target")
+    if request.version == "HTTP/1.1" and "HTTP_HOST" not in request.fields:
+        raise ProtocolError("Host is missing")
+    if not _host_is_valid(request.fields.get("HTTP_HOST", authority)):
+        raise ProtocolError("malformed Host")
+    request.fields["HTTP_HOST"] = authority
+
+
+def _check_host(request: Request) -> None:
+    """RFC 9112 §3.2: exactly one well-formed Host in HTTP/1.1; at most one in HTTP/1.0."""
+    host = request.fields.get("HTTP_HOST")
+    if host is None:
+        if request.version == "HTTP/1.1":
+            raise ProtocolError("Host is missing")
+    elif not _host_is_valid(host):
+        raise ProtocolError("malformed Host")
+
+
+def _host_is_valid(host: str) -> bool:
+    match = grammar.HOST.fullmatch(host)
+    return match is not None and (not match[2] or int(match[2]) <= 65535)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""The worker plugin API, version 1: what a worker class is, and all it may use.
+
+A worker is a class named by an entry point of the group `prefork.workers`. The module
+that the entry point names is imported in the arbiter (for `settings` and `api`), so it
+must not import its event loop at the top: do that in `prepare` or `run`, which only ever
+run in the worker process.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+
+if TYPE_CHECKING:
+    import logging
+    import socket
+    from collections.abc import Sequence
+
+    from prefork.settings import Settings
+
+API_VERSION: Final = 1
+
+
+class Interface(Enum):
+    """The kind of application that a worker drives."""
+
+    WSGI = "wsgi"
+
+
+class StopReason(Enum):
+    """Why a worker is to stop, and so what becomes of connections still in the queue."""
+
+    DRAIN = "drain"
+    """The server stops: take everything the kernel has queued, then finish."""
+    LEAVE = "leave"
+    """Another worker takes over: stop accepting at once, finish what is running."""
+    QUICK = "quick"
+    """Drop everything."""
+
+
+class Context(Protocol):
+    """What prefork gives a worker. Nothing outside of this protocol is promised."""
+
+    @property
+    def app(self) -> Any:
+        """The loaded application."""
+
+    @property
+    def settings(self) -> Settings:
+        """The resolved settings, frozen."""
+
+    @property
+    def log(self) -> logging.Logger:
+        """The error log."""
+
+    @property
+    def listeners(self) -> Sequence[socket.socket]:
+        """Bound, listening, non-blocking sockets shared with every other worker."""
+
+    @property
+    def stop_fd(self) -> int:
+        """A descriptor that becomes readable when the worker must stop."""
+
+    @property
+    def stopping(self) -> StopReason | None:
+        """Why the worker must stop, or None while it is to serve on."""
+
+    def time_left(self) -> float:
+        """Return the seconds left of `graceful_timeout` since the stop began."""
+
+    def ready(self) -> None:
+        """Say that the application is loaded and connections can be accepted."""
+
+
+class Worker(ABC):
+    """A way of running an application in one worker process."""
+
+    api: ClassVar[int]
+    """The `API_VERSION` that the worker was written against."""
+    interface: ClassVar[Interface] = Interface.WSGI
+    settings: ClassVar[type[Any] | None] = None
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Prepare the process, before the application is imported."""
+
+    @abstractmethod
+    def run(self, ctx: Context) -> None:
+        """Serve until `ctx.stop_fd` is readable; return when drained.
+
+        Args:
+            ctx: everything the worker may use.
+        """
