@@ -53,8 +53,9 @@ class Request:
         version: "HTTP/1.1" or "HTTP/1.0".
         fields: values by CGI name ("HTTP_HOST", "CONTENT_TYPE"), the lines of one name joined by
             ", " ("; " for cookies). Text is latin-1, as PEP 3333 has it.
-        underscored: fields with an underscore in their name, by CGI name. They are not in `fields`:
-            "X_Forwarded_For" would be taken for the "X-Forwarded-For" that a proxy has checked.
+        underscored: fields with an underscore in their name: the values of the lines by upper-case name.
+            They are not in `fields`: "X_Forwarded_For" would be taken for the "X-Forwarded-For" that a
+            proxy has checked. `forwarded.ForwardPolicy` decides about them.
         content_length: bytes of body, `framing.CHUNKED` for a chunked one, 0 for none.
         persistent: whether the client is willing to use the connection again.
         expects_continue: whether the client waits for 100 (Continue) before it sends the body.
@@ -90,12 +91,21 @@ class Request:
         self.path = ""
         self.query = ""
         self.fields: dict[str, str] = {}
-        self.underscored: dict[str, str] = {}
+        self.underscored: dict[str, list[str]] = {}
 
     def pairs(self) -> list[tuple[bytes, bytes]]:
         """Return the fields as sent: lower-cased name and trimmed value, in order (as ASGI wants)."""
         lines = (line.partition(b":") for line in self.raw.split(b"\r\n")[1:])
         return [(name.lower(), value.strip(b" \t")) for name, _, value in lines]
+
+    def lines(self, key: str) -> list[str]:
+        """Return the values of one field before its lines were joined.
+
+        Args:
+            key: the CGI name of the field.
+        """
+        pairs = [(str(name, "latin-1"), value) for name, value in self.pairs() if b"_" not in name]
+        return [str(value, "latin-1") for name, value in pairs if _cgi_name(name) == key]
 
 
 def parse_head(buffer: bytes | bytearray, limits: Limits, scan_from: int = 0) -> Request | None:
@@ -236,10 +246,7 @@ def _field_key(name: str, colon: str) -> str | None:
 
 
 def _keep_underscored(request: Request, name: str, value: str) -> None:
-    key = "HTTP_" + name.upper().replace("-", "_")
-    if key in request.underscored:
-        value = _combine(key, request.underscored[key], value)
-    request.underscored[key] = value
+    request.underscored.setdefault(name.upper(), []).append(value)
 
 
 def _combine(key: str, first: str, second: str) -> str:

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: MIT
+"""What a proxy may say about its client, and who counts as a proxy.
+
+Decides three things of a request: the scheme its client used, the SCRIPT_NAME, and which fields
+with an underscore in their name reach the application. All else stays as it came: fields like
+`X-Forwarded-For` are visible to the application whoever sent them, REMOTE_ADDR is always the peer,
+and an application that reads those fields has to know its proxies itself (as under gunicorn).
+A field PATH_INFO never changes the path: where a proxy passes it through, every client could name
+a path that the proxy has not checked.
+
+Knows nothing of sockets and settings; gunicorn's semantics unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from prefork.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from ipaddress import IPv4Network, IPv6Network
+
+    from prefork.http.head import Request
+
+EVERYONE: Final = "*"
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
+_MAPPED: Final = "::ffff:"
+_VERDICTS_KEPT: Final = 1024
+
+
+class TrustedPeers:
+    """The peers whose proxy fields count.
+
+    Args:
+        allowed: IP addresses, CIDR networks, or "*" for everyone.
+
+    Raises:
+        ValueError: an entry is none of these, or a network has bits set behind its prefix.
+    """
+
+    __slots__ = ("_everyone", "_exact", "_networks", "_verdicts")
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        self._everyone = EVERYONE in allowed
+        self._exact = frozenset(_LOOPBACK.intersection(allowed)) | {""}
+        self._networks: list[IPv4Network | IPv6Network] = []
+        self._verdicts: dict[str, bool] = {}
+        for entry in allowed:
+            if entry != EVERYONE and entry not in _LOOPBACK:
+                self._add(entry)
+
+    def _add(self, entry: str) -> None:
+        network = _network(entry)
+        if network.num_addresses == 1:
+            self._exact |= {str(network.network_address)}
+        else:
+            self._networks.append(network)
+
+    def trusts(self, address: str) -> bool:
+        """Return whether the proxy fields of a peer count.
+
+        Args:
+            address: the peer's IP address as the kernel says it; "" for a Unix socket, whose access
+                rights have decided already who may connect.
+        """
+        if address in self._exact or self._everyone:
+            return True
+        try:
+            return self._verdicts[address]
+        except KeyError:
+            return self._decide(address)
+
+    def _decide(self, address: str) -> bool:
+        # A listener on [::] sees IPv4 peers as ::ffff:192.0.2.1 (RFC 4291 §2.5.5.2); link-local ones
+        # carry their interface (RFC 4007 §11), which no entry names.
+        plain = address.removeprefix(_MAPPED).partition("%")[0]
+        verdict = plain in self._exact and bool(plain)
+        if not verdict and self._networks:
+            verdict = self._in_network(plain)
+        if len(self._verdicts) >= _VERDICTS_KEPT:
+            self._verdicts = {}  # a new one: another thread may be reading the old one
+        self._verdicts[address] = verdict
+        return verdict
+
+    def _in_network(self, address: str) -> bool:
+        from ipaddress import ip_address
+
+        try:
+            ip = ip_address(address)
+        except ValueError:
+            return False
+        return any(ip in network for network in self._networks)
+
+
+def _network(entry: str) -> IPv4Network | IPv6Network:
+    """Return an entry as a network, IPv4-mapped IPv6 ones as the IPv4 network they mean."""
+    # Imported here: the default entries need no parsing, and the module costs 3 ms of start.
+    from ipaddress import IPv4Network, IPv6Network, ip_network
+
+    try:
+        network = ip_network(entry)
+    except ValueError as error:
+        raise ValueError(f"not an IP address, a CIDR network or {EVERYONE!r}: {entry!r} ({error})") from None
+    if isinstance(network, IPv6Network):
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None and network.prefixlen >= 96:
+            return IPv4Network((mapped, network.prefixlen - 96))
+    return network
+
+
+class Forwarded(NamedTuple):
+    """What is believed of a request beyond its own connection.
+
+    Attributes:
+        scheme: "http" or "https".
+        script_name: the path below which the proxy has mounted the application, "" for the root.
+        fields: the permitted fields with an underscore in their name, by CGI name ("HTTP_REMOTE_USER").
+    """
+
+    scheme: str
+    script_name: str
+    fields: Mapping[str, str]
+
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
+_PLAIN: Final = {scheme: Forwarded(scheme, "", _NONE) for scheme in ("http", "https")}
+
+
+class ForwardPolicy:
+    """What is believed of whom.
+
+    Args:
+        allowed: see `TrustedPeers`.
+        secure_scheme_headers: upper-case field names, and of each the one value that means https; the
+            comparison is exact, and any other value means http.
+        forwarder_headers: upper-case names with an underscore which a trusted peer may send, "*" for any.
+        header_map: what becomes of others with an underscore: "drop", or "refuse" the request.
+
+    Raises:
+        ValueError: an entry of `allowed` is not an address, or `header_map` is neither.
+    """
+
+    __slots__ = ("_any", "_drop", "_forwarder", "_peers", "_schemes", "_underscored_schemes")
+
+    def __init__(
+        self,
+        allowed: Sequence[str],
+        secure_scheme_headers: Mapping[str, str],
+        forwarder_headers: Sequence[str],
+        header_map: str,
+    ) -> None:
+        if header_map not in {"drop", "refuse"}:
+            raise ValueError(f"header_map is neither 'drop' nor 'refuse': {header_map!r}")
+        self._peers = TrustedPeers(allowed)
+        self._drop = header_map == "drop"
+        self._any = EVERYONE in forwarder_headers
+        self._forwarder = frozenset(forwarder_headers)
+        pairs = secure_scheme_headers.items()
+        self._schemes = tuple(("HTTP_" + n.replace("-", "_"), v) for n, v in pairs if "_" not in n)
+        self._underscored_schemes = tuple((n, v) for n, v in pairs if "_" in n)
+
+    def apply(self, request: Request, peer: str) -> Forwarded:
+        """Return what is believed of a request.
+
+        Args:
+            request: its head.
+            peer: the peer's address, "" for a Unix socket.
+
+        Raises:
+            ProtocolError: the fields contradict each other, or one has an underscore in its name and
+                `header_map` is "refuse".
+        """
+        if request.underscored:
+            return self._apply_all(request, trusted=self._peers.trusts(peer))
+        fields = request.fields
+        for key, _ in self._schemes:
+            if key in fields:
+                break
+        else:
+            return _PLAIN["http"]
+        return _PLAIN[self.scheme(request) if self._peers.trusts(peer) else "http"]
+
+    def scheme(self, request: Request) -> str:
+        """Return the scheme that the fields of a trusted peer name.
+
+        Raises:
+            ProtocolError: they contradict each other: one of them was not set by the proxy.
+        """
+        fields = request.fields
+        found = set()
+        for key, secure in self._schemes:
+            value = fields.get(key)
+            if value == secure:
+                found.add("https")
+            elif value is not None:
+                # Lines of one name were joined; each speaks for itself, so take them apart again.
+                lines = request.lines(key) if ", " in value else [value]
+                found.update("https" if line == secure else "http" for line in lines)
+        for name, secure in self._underscored_schemes:
+            lines = request.underscored.get(name, [])
+            found.update("https" if line == secure else "http" for line in lines)
+        if len(found) > 1:
+            raise ProtocolError("fields contradict each other about the scheme")
+        return found.pop() if found else "http"
+
+    def _apply_all(self, request: Request, *, trusted: bool) -> Forwarded:
+        permitted = {}
+        for name, lines in request.underscored.items():
+            if trusted and (self._any or name in self._forwarder):
+                key = "HTTP_" + name.replace("-", "_")
+                if key in request.fields or key in permitted:
+                    # gunicorn joins them; but which of them has the proxy checked?
+                    raise ProtocolError("one field in two spellings")
+                permitted[key] = ", ".join(lines)
+            elif not self._drop:
+                raise ProtocolError("underscore in a header field name")
+        scheme = self.scheme(request) if trusted else "http"
+        if not permitted:
+            return _PLAIN[scheme]
+        # PEP 3333: SCRIPT_NAME is what comes before the "/" of PATH_INFO, so it does not end in one.
+        return Forwarded(scheme, permitted.get("HTTP_SCRIPT_NAME", "").rstrip("/"), permitted)
+
+
+def path_info(path: str, script_name: str) -> str:
+    """Return the part of a path that is the application's (RFC 3875 §4.1.5, §4.1.13).
+
+    Args:
+        path: the path of the request.
+        script_name: where the application is mounted, "" for the root.
+
+    Raises:
+        ProtocolError: 500, as under gunicorn, when the path is not below `script_name`: proxy and server
+            are configured for different places. Also where gunicorn cuts "/app" off "/apple".
+    """
+    rest = path.removeprefix(script_name)
+    if script_name and (len(rest) == len(path) or rest[:1] not in {"", "/"}):
+        raise ProtocolError("the path is not below SCRIPT_NAME", 500)
+    return rest
