@@ -3,18 +3,21 @@
 
 A kind reads a text (of a flag or an environment variable) and a native value (of a Python
 or TOML file) by the same rule, so that `timeout` means one thing wherever it is given. It
-must not know which setting it reads for, nor where the value came from: it raises a
-ValueError, and the caller adds the place.
+must not know which setting it reads for, nor where the value came from: it raises Misfit,
+and the caller adds the place.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -35,6 +38,10 @@ _SWITCH: Final = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
 }
+
+
+class Misfit(ValueError):
+    """A value is not of its kind; the text, if there is one, says more than the kind does."""
 
 
 class Shape(Enum):
@@ -81,7 +88,7 @@ class Kind(Generic[T]):
 
     Args:
         expects: what a value must be, as errors and the reference page say it.
-        read: turns a text or a native value into the setting's; raises ValueError, whose
+        read: turns a text or a native value into the setting's; raises Misfit, whose
             text, if it has one, says more than `expects` does.
         metavar: the placeholder in `--help`.
         shape: how a command line gives it.
@@ -122,7 +129,7 @@ def size(at_least: int, at_most: int) -> Kind[int]:
             return _within(_whole(given), at_least, at_most)
         found = _SIZE.fullmatch(given.strip())
         if not found:
-            raise ValueError
+            raise Misfit
         return _within(int(found[1]) * _BYTES_OF[(found[2] or "").lower()], at_least, at_most)
 
     expects = f'a size in bytes such as 8190, "64k" or "1MiB", {_range(at_least, at_most)}'
@@ -131,7 +138,8 @@ def size(at_least: int, at_most: int) -> Kind[int]:
 
 def seconds() -> Kind[float]:
     """Return the kind of durations: seconds, or a text with units."""
-    return Kind('seconds, or a time such as "500ms", "30s" or "1m30s"', _seconds, "SECONDS")
+    expects = 'seconds, or a time such as "500ms", "30s" or "1m30s"'
+    return Kind(expects, _seconds, "SECONDS", write=lambda value: f"{value:g}")
 
 
 def mode() -> Kind[int]:
@@ -159,7 +167,7 @@ def switch() -> Kind[bool]:
             return bool(given)
         if isinstance(given, str) and given.strip().lower() in _SWITCH:
             return _SWITCH[given.strip().lower()]
-        raise ValueError
+        raise Misfit
 
     return Kind("true or false (also 1/0, yes/no, on/off)", read, "", Shape.SWITCH, none_is_default=True)
 
@@ -170,7 +178,7 @@ def choice(*names: str) -> Kind[str]:
     def read(given: object) -> str:
         if isinstance(given, str) and given.strip().lower() in names:
             return given.strip().lower()
-        raise ValueError
+        raise Misfit
 
     return Kind("one of " + ", ".join(f'"{name}"' for name in names), read, "|".join(names))
 
@@ -191,7 +199,7 @@ def field_value() -> Kind[str]:
     def read(given: object) -> str:
         if isinstance(given, str) and _FIELD_VALUE.fullmatch(given):
             return given
-        raise ValueError
+        raise Misfit
 
     return Kind("printable ASCII without spaces around it, or an empty text", read, "TEXT")
 
@@ -217,7 +225,7 @@ def listing(
     Args:
         metavar: the placeholder of one item.
         expects: what the list must be.
-        check: normalises one item or raises ValueError.
+        check: normalises one item or raises Misfit.
         separator: what divides items within one text; empty for nothing.
     """
     return Kind(expects, lambda given: tuple(map(check, _items(given, separator))), metavar, Shape.MANY)
@@ -249,7 +257,7 @@ def fields() -> Kind[Mapping[str, str]]:
         else:
             pairs = [(name, value) for name, _, value in (i.partition("=") for i in _items(given, ","))]
         if not all(isinstance(value, str) and value for _, value in pairs):
-            raise ValueError
+            raise Misfit
         return MappingProxyType({_field_name(name).upper(): value for name, value in pairs})
 
     return Kind('a table of field names and values (as a text: "NAME=value,…")', read, "NAME=VALUE")
@@ -262,7 +270,7 @@ def dictionary() -> Kind[Mapping[str, Any] | None]:
         if given is None or given == {}:
             return None
         if not isinstance(given, Mapping):
-            raise ValueError
+            raise Misfit
         return given
 
     return Kind("a table", read, "", Shape.NATIVE)
@@ -274,7 +282,7 @@ def _range(at_least: int, at_most: int) -> str:
 
 def _within(value: int, at_least: int, at_most: int) -> int:
     if not at_least <= value <= at_most:
-        raise ValueError
+        raise Misfit
     return value
 
 
@@ -283,7 +291,7 @@ def _whole(given: object) -> int:
         return int(given)
     if isinstance(given, int) and not isinstance(given, bool):
         return given
-    raise ValueError
+    raise Misfit
 
 
 def _seconds(given: object) -> float:
@@ -292,27 +300,28 @@ def _seconds(given: object) -> float:
     # The bound refuses infinity and NaN too: no poller can wait for either.
     if isinstance(given, (int, float)) and not isinstance(given, bool) and 0 <= given < 1e12:
         return float(given)
-    raise ValueError
+    raise Misfit
 
 
 def _seconds_of_text(given: str) -> float:
     if _PLAIN_SECONDS.fullmatch(given):
         return _seconds(float(given))
     if _DURATION.fullmatch(given):
-        return _seconds(sum(float(number) * _SECONDS_OF[unit] for number, unit in _DURATION_PART.findall(given)))
-    raise ValueError
+        parts = _DURATION_PART.findall(given)
+        return _seconds(sum(float(number) * _SECONDS_OF[unit] for number, unit in parts))
+    raise Misfit
 
 
 def _mode(given: object) -> int:
     if isinstance(given, str):
         found = _OCTAL.fullmatch(given.strip())
         if not found:
-            raise ValueError
+            raise Misfit
         return _within(int(found[1], 8), 0, 0o777)
     value = _whole(given)
     if value > 0o777:
         # 660 without the 0o is 0o1224: the commonest slip with modes.
-        raise ValueError(f"{value} is octal {value:o}; was 0o{value} meant?")
+        raise Misfit(f"{value} is octal {value:o}; was 0o{value} meant?")
     return _within(value, 0, 0o777)
 
 
@@ -322,7 +331,7 @@ def _octal(value: int) -> str:
 
 def _text(given: object) -> str:
     if not isinstance(given, str) or not given.strip() or "\0" in given:
-        raise ValueError
+        raise Misfit
     return given
 
 
@@ -332,7 +341,7 @@ def _items(given: object, separator: str) -> list[str]:
     found = []
     for item in given_items:
         if not isinstance(item, str):
-            raise ValueError
+            raise Misfit
         found += [part.strip() for part in (item.split(separator) if separator else [item])]
     return [item for item in found if item]
 
@@ -345,18 +354,18 @@ def _network(item: str) -> str:
         try:
             ipaddress.ip_network(item)
         except ValueError as error:
-            raise ValueError(str(error)) from None
+            raise Misfit(str(error)) from None
     return item
 
 
 def _assignment(item: str) -> str:
     name, sign, _ = item.partition("=")
     if not name.strip() or not sign or "\0" in item:
-        raise ValueError
+        raise Misfit
     return item
 
 
 def _field_name(name: object) -> str:
     if not isinstance(name, str) or not _FIELD_NAME.fullmatch(name):
-        raise ValueError
+        raise Misfit
     return name

@@ -10,11 +10,16 @@ knows no setting of its own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar, cast
 
-from prefork.settings.kinds import Kind, Shape
+from prefork.settings.kinds import Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prefork.settings.kinds import Kind
 
 T = TypeVar("T")
 
@@ -54,7 +59,7 @@ class Option:
 
     @property
     def variable(self) -> str | None:
-        """The environment variable, None if the value has no text form."""
+        """The environment variable, None if a value has no text form."""
         return None if self.kind.shape is Shape.NATIVE else ENVIRONMENT_PREFIX + self.name.upper()
 
 
@@ -84,8 +89,7 @@ def option(
     """
     declared = (section, kind, flags, help, gunicorn, in_files)
     # A factory, because dataclasses refuse unhashable defaults and a mapping is one.
-    field = dataclasses.field(default_factory=lambda: default, metadata={_METADATA: declared})
-    return cast(T, field)
+    return dataclasses.field(default_factory=lambda: default, metadata={_METADATA: declared})
 
 
 class Table(Mapping[str, Option]):
@@ -103,13 +107,13 @@ class Table(Mapping[str, Option]):
         self.flags: dict[str, Option] = {}
         """The option of each flag, `--no-` twins of switches included."""
         for group in groups:
-            for field in dataclasses.fields(cast(Any, group)):
+            for field in dataclasses.fields(cast("Any", group)):
                 self._add(_bound(field))
 
     def __getitem__(self, name: str) -> Option:
         return self._options[name]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._options)
 
     def __len__(self) -> int:
@@ -137,7 +141,7 @@ def off_flags(declared: Option) -> tuple[str, ...]:
 
 def _bound(field: dataclasses.Field[Any]) -> Option:
     section, kind, flags, text, gunicorn, in_files = field.metadata[_METADATA]
-    factory = cast(Callable[[], Any], field.default_factory)
+    factory = cast("Callable[[], Any]", field.default_factory)
     if flags is None:
         flags = () if kind.shape is Shape.NATIVE else (f"--{field.name.replace('_', '-')}",)
     return Option(field.name, section, kind, factory(), flags, text, gunicorn, in_files)

@@ -8,10 +8,9 @@ reference page quote it. Nothing here reads a source of settings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from prefork.settings.kinds import (
     account,
@@ -34,6 +33,9 @@ from prefork.settings.kinds import (
     whole_or_auto,
 )
 from prefork.settings.option import option
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _APPLICATION: Final = "Application"
 _SOCKETS: Final = "Sockets"
@@ -317,7 +319,7 @@ class Settings:
         None,
         flags=("-m", "--umask"),
         help="The file mode creation mask; by default the inherited one.",
-        gunicorn="The default is the inherited mask, not 0, and the mode of Unix sockets is unix_socket_mode.",
+        gunicorn="The default is the inherited mask, not 0; Unix sockets have unix_socket_mode.",
     )
     proc_name: str | None = option(
         _PROCESS,
@@ -339,7 +341,7 @@ class Settings:
         optional_text("FILE", 'a path, or "-" for standard output'),
         None,
         flags=("--access-logfile",),
-        help="Where to write one line for each request: a file, or - for standard output. By default nowhere.",
+        help="Where to write a line for each request: a file, or - for standard output; by default nowhere.",
     )
     access_log_format: str = option(
         _LOGGING,

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""The reference page of the settings, generated from the tables that the server itself reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefork.hooks import TABLE as HOOKS
+from prefork.settings.absent import ABSENT
+from prefork.settings.option import Table, flags_of
+from prefork.settings.origin import Source
+from prefork.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prefork.settings.option import Option
+
+
+def render() -> str:
+    """Return the page as Markdown."""
+    return "\n".join([*_head(), *_options(), *_hooks(), *_absent()])
+
+
+def _head() -> Iterator[str]:
+    yield from ("# Settings", "", "Each source wins over those above it:", "")
+    yield from (f"1. {source.value}" for source in Source)
+    yield from (
+        "",
+        "One configuration file is used: the one named by `-c` or `PREFORK_CONFIG`, else the first that exists"
+        " of `prefork.conf.py`, `prefork.toml` and a `pyproject.toml` with `[tool.prefork]`.",
+        "`prefork --print-config` shows every value and where it is from.",
+        "",
+        "Times are seconds, with fractions, or a text with units: `0.5`, `500ms`, `30s`, `1m30s`, `2h`. Sizes"
+        " are bytes or a text with a unit, of which k, m and g are powers of 1,024: `8190`, `64k`, `1MiB`.",
+        "",
+    )
+
+
+def _options() -> Iterator[str]:
+    section = ""
+    for option in Table(Settings).values():
+        if option.section != section:
+            section = option.section
+            yield from (f"## {section}", "")
+        yield from (f"### {option.name}", "", option.help, "")
+        yield from (f"- {label}: {text}" for label, text in _facts(option) if text)
+        yield ""
+
+
+def _facts(option: Option) -> Iterator[tuple[str, str]]:
+    yield "Value", option.kind.expects
+    yield "Default", "not set" if option.default is None else f"`{option.kind.write(option.default)}`"
+    yield "Flags", ", ".join(f"`{flag}`" for flag in flags_of(option))
+    yield "Variable", f"`{option.variable}`" if option.variable else ""
+    yield "In files", "" if option.in_files else "no"
+    yield "Other than in gunicorn", option.gunicorn
+
+
+def _hooks() -> Iterator[str]:
+    yield from (
+        "## Hooks",
+        "",
+        "Functions in a Python configuration file, or texts `module:function` in any. The last two arguments"
+        " of `post_request` may be left out.",
+        "",
+        "| Hook | Runs in | When |",
+        "|---|---|---|",
+    )
+    yield from (f"| `{hook}` | {hook.process.value} | {hook.moment} |" for hook in HOOKS.values())
+    yield ""
+
+
+def _absent() -> Iterator[str]:
+    yield from (
+        "## Settings of gunicorn that prefork does not have",
+        "",
+        "A value that asks for what prefork does anyway is accepted without a word.",
+        "",
+        "| Setting | Flags | Becomes | Instead |",
+        "|---|---|---|---|",
+    )
+    for row in ABSENT.values():
+        flags = ", ".join(f"`{flag}`" for flag in row.flags)
+        yield f"| `{row.name}` | {flags} | {row.verdict.value} | {row.instead} |"
+    yield ""
