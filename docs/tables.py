@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""Turns the tables of the code into pages of the reference, so that they cannot say anything else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sphinx.pycode import ModuleAnalyzer
+
+from prefork import hooks
+from prefork.errors import ExitCode
+from prefork.settings import absent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
+
+
+def member_docs(module: str, owner: str) -> dict[str, str]:
+    """Return the docstrings below a class's members, which Python itself does not keep."""
+    found = ModuleAnalyzer.for_module(module).find_attr_docs()
+    return {name: " ".join(lines).strip() for (scope, name), lines in found.items() if scope == owner}
+
+
+def exit_codes() -> str:
+    """Return the exit codes of the command."""
+    meanings = member_docs("prefork.errors", "ExitCode")
+    return table(
+        ("code", "name", "meaning"), ((str(code.value), code.name, meanings[code.name]) for code in ExitCode)
+    )
+
+
+def hook_table() -> str:
+    """Return the hooks of a configuration file."""
+    rows = ((f"`{hook}`", hook.process.value, hook.moment) for hook in hooks.TABLE.values())
+    return table(("hook", "process", "when"), rows)
+
+
+def absent_settings() -> str:
+    """Return gunicorn's settings that prefork does not have."""
+    rows = (
+        (f"`{name}`", entry.verdict.value, entry.instead) for name, entry in sorted(absent.ABSENT.items())
+    )
+    return table(("setting", "what prefork does", "instead"), rows)
+
+
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "absent-settings": absent_settings,
+    "exit-codes": exit_codes,
+    "hooks": hook_table,
+}
+
+
+def write(folder: Path) -> None:
+    """Write every page; one that has not changed keeps its time, so that Sphinx need not read it again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, render in PAGES.items():
+        page = folder / f"{name}.md"
+        text = render()
+        if not page.exists() or page.read_text() != text:
+            page.write_text(text)
