@@ -139,7 +139,7 @@ def size(at_least: int, at_most: int) -> Kind[int]:
 def seconds() -> Kind[float]:
     """Return the kind of durations: seconds, or a text with units."""
     expects = 'seconds, or a time such as "500ms", "30s" or "1m30s"'
-    return Kind(expects, _seconds, "SECONDS", write=lambda value: f"{value:g}")
+    return Kind(expects, _seconds, "SECONDS", write=lambda value: f"{value:.15g}")
 
 
 def mode() -> Kind[int]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from prefork.hooks import TABLE as HOOKS
 from prefork.settings.absent import ABSENT
@@ -17,6 +17,32 @@ if TYPE_CHECKING:
     from prefork.settings.option import Option
 
 
+_NOTES: Final = """
+One configuration file is used: the one named by `-c` or `PREFORK_CONFIG`, else the first that
+exists of `prefork.conf.py`, `prefork.toml` and a `pyproject.toml` with `[tool.prefork]`.
+`prefork --print-config` shows every value and where it is from.
+
+Times are seconds, with fractions, or a text with units: `0.5`, `500ms`, `30s`, `1m30s`, `2h`.
+Sizes are bytes or a text with a unit, of which k, m and g are powers of 1,024: `8190`, `64k`,
+`1MiB`.
+"""
+
+_HOOKS: Final = """## Hooks
+
+Functions in a Python configuration file, or texts `module:function` in any. The last two
+arguments of `post_request` may be left out.
+
+| Hook | Runs in | When |
+|---|---|---|"""
+
+_ABSENT: Final = """## Settings of gunicorn that prefork does not have
+
+A value that asks for what prefork does anyway is accepted without a word.
+
+| Setting | Flags | Becomes | Instead |
+|---|---|---|---|"""
+
+
 def render() -> str:
     """Return the page as Markdown."""
     return "\n".join([*_head(), *_options(), *_hooks(), *_absent()])
@@ -25,16 +51,7 @@ def render() -> str:
 def _head() -> Iterator[str]:
     yield from ("# Settings", "", "Each source wins over those above it:", "")
     yield from (f"1. {source.value}" for source in Source)
-    yield from (
-        "",
-        "One configuration file is used: the one named by `-c` or `PREFORK_CONFIG`, else the first that exists"
-        " of `prefork.conf.py`, `prefork.toml` and a `pyproject.toml` with `[tool.prefork]`.",
-        "`prefork --print-config` shows every value and where it is from.",
-        "",
-        "Times are seconds, with fractions, or a text with units: `0.5`, `500ms`, `30s`, `1m30s`, `2h`. Sizes"
-        " are bytes or a text with a unit, of which k, m and g are powers of 1,024: `8190`, `64k`, `1MiB`.",
-        "",
-    )
+    yield _NOTES
 
 
 def _options() -> Iterator[str]:
@@ -58,28 +75,13 @@ def _facts(option: Option) -> Iterator[tuple[str, str]]:
 
 
 def _hooks() -> Iterator[str]:
-    yield from (
-        "## Hooks",
-        "",
-        "Functions in a Python configuration file, or texts `module:function` in any. The last two arguments"
-        " of `post_request` may be left out.",
-        "",
-        "| Hook | Runs in | When |",
-        "|---|---|---|",
-    )
+    yield _HOOKS
     yield from (f"| `{hook}` | {hook.process.value} | {hook.moment} |" for hook in HOOKS.values())
     yield ""
 
 
 def _absent() -> Iterator[str]:
-    yield from (
-        "## Settings of gunicorn that prefork does not have",
-        "",
-        "A value that asks for what prefork does anyway is accepted without a word.",
-        "",
-        "| Setting | Flags | Becomes | Instead |",
-        "|---|---|---|---|",
-    )
+    yield _ABSENT
     for row in ABSENT.values():
         flags = ", ".join(f"`{flag}`" for flag in row.flags)
         yield f"| `{row.name}` | {flags} | {row.verdict.value} | {row.instead} |"

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""The `prefork` command: load the settings, then do what is asked.
+
+It decides what is printed and with which code the process exits; all else is done below.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from prefork import __version__
+from prefork.errors import BootError, ConfigError, ExitCode, PreforkError
+from prefork.settings import Command, Settings, load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prefork.settings import Loaded
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: the arguments without the program's name; those of the process if None.
+
+    Returns:
+        The exit code, see `prefork.errors.ExitCode`.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        return _run(arguments)
+    except PreforkError as error:
+        _complain(error)
+        return error.exit_code
+
+
+def _run(arguments: list[str]) -> int:
+    loaded = load(arguments, os.environ, os.getcwd())  # noqa: PTH109  (a text, as $PWD is)
+    match loaded.command:
+        case Command.VERSION:
+            _say(f"prefork {__version__}")
+        case Command.HELP:
+            _help()
+        case Command.PRINT_CONFIG:
+            _print_config(loaded)
+        case Command.CHECK_CONFIG:
+            _check_config(loaded)
+        case Command.SERVE | Command.DEMO:
+            # Imported here, so that the other commands are quick.
+            from prefork.arbiter import boot
+
+            return boot.serve(loaded, arguments, os.environ)
+    return ExitCode.OK
+
+
+def _help() -> None:
+    from shutil import get_terminal_size
+
+    from prefork.settings.cmdline import help_text
+    from prefork.settings.option import Table
+
+    width = max(40, min(get_terminal_size().columns, 100))
+    _say(help_text(Table(Settings), width))
+
+
+def _print_config(loaded: Loaded) -> None:
+    from prefork.settings.show import config_text
+
+    _warn(loaded)
+    _say(config_text(loaded))
+
+
+def _check_config(loaded: Loaded) -> None:
+    """Check all that can be wrong before a socket is opened or a process forked."""
+    from prefork import app
+    from prefork.net.listener import parse_bind
+    from prefork.observe.access import compile_text
+    from prefork.workers import registry
+
+    _warn(loaded)
+    settings = loaded.settings
+    for address in settings.bind:
+        parse_bind(address)
+    compile_text(settings.access_log_format)
+    registry.find(settings.worker_class)
+    for name, _, value in (pair.partition("=") for pair in settings.raw_env):
+        os.environ[name] = value
+    _change_folder(settings.chdir)
+    app.load(str(settings.wsgi_app), settings.pythonpath)
+    _say("ok")
+
+
+def _change_folder(folder: str | None) -> None:
+    try:
+        os.chdir(folder or ".")
+    except OSError as error:
+        raise ConfigError(f"chdir: cannot change to {folder}: {error.strerror}") from error
+
+
+def _warn(loaded: Loaded) -> None:
+    for warning in loaded.warnings:
+        sys.stderr.write(f"prefork: warning: {warning}\n")
+
+
+def _complain(error: PreforkError) -> None:
+    if isinstance(error, BootError) and error.__cause__ is not None:
+        # Imported here: only a failing application needs it.
+        import traceback
+
+        traceback.print_exception(error.__cause__)
+    sys.stderr.write(f"prefork: error: {error}\n")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text.rstrip()}\n")
