@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from sphinx.pycode import ModuleAnalyzer
 
-from prefork import hooks
 from prefork.errors import ExitCode
-from prefork.settings import absent
+from prefork.settings import reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -36,24 +35,9 @@ def exit_codes() -> str:
     )
 
 
-def hook_table() -> str:
-    """Return the hooks of a configuration file."""
-    rows = ((f"`{hook}`", hook.process.value, hook.moment) for hook in hooks.TABLE.values())
-    return table(("hook", "process", "when"), rows)
-
-
-def absent_settings() -> str:
-    """Return gunicorn's settings that prefork does not have."""
-    rows = (
-        (f"`{name}`", entry.verdict.value, entry.instead) for name, entry in sorted(absent.ABSENT.items())
-    )
-    return table(("setting", "what prefork does", "instead"), rows)
-
-
 PAGES: Final[dict[str, Callable[[], str]]] = {
-    "absent-settings": absent_settings,
     "exit-codes": exit_codes,
-    "hooks": hook_table,
+    "settings": reference.render,
 }
 
 
