@@ -272,51 +272,40 @@ def _field(match: re.Match[str]) -> _Field:
     return _Field(name, _or_zero(atom.get), f"%{flags}{f'.{precision}' if precision else ''}{kind}")
 
 
-def _parse(layout: str) -> tuple[str, str, tuple[_Field, ...]]:
-    """Return a `%` template, the format's own text, and the fields."""
-    if bad := _CONTROL.search(layout):
+def _parse(layout: str) -> tuple[str, tuple[_Field, ...]]:
+    """Return a `%` template and the fields that fill it."""
+    own = _PLACEHOLDER.sub("", layout)
+    if bad := _CONTROL.search(own):
         raise ConfigError(f"{SETTING}: holds {bad[0]!r}, but a request is one line", hint="leave it out")
-    template: list[str] = []
-    literals: list[str] = []
-    fields: list[_Field] = []
-    end = 0
-    for match in _PLACEHOLDER.finditer(layout):
-        _literal(layout, end, match.start(), template, literals)
-        end = match.end()
-        if match[0] == "%%":
-            template.append("%%")
-            literals.append("%")
-        else:
-            fields.append(_field(match))
-            template.append(fields[-1].conversion)
-    _literal(layout, end, len(layout), template, literals)
-    return "".join(template), "".join(literals), tuple(fields)
-
-
-def _literal(layout: str, start: int, end: int, template: list[str], literals: list[str]) -> None:
-    text = layout[start:end]
-    if "%" in text:
-        rest = layout[start + text.index("%") :][:20]
+    if "%" in own:
+        rest = own[own.index("%") :][:20]
         raise ConfigError(f"{SETTING}: cannot read {rest!r}", hint="an atom is %(h)s, a percent sign %%")
-    template.append(text)
-    literals.append(text)
+    fields: list[_Field] = []
+
+    def conversion(match: re.Match[str]) -> str:
+        if match[0] == "%%":
+            return match[0]
+        fields.append(_field(match))
+        return fields[-1].conversion
+
+    return _PLACEHOLDER.sub(conversion, layout), tuple(fields)
 
 
 def compile_text(layout: str) -> Render:
     """Return the function that writes a request as a line of text.
 
     Args:
-        layout: text with atoms, `%(h)s`; flags, width and (for `%(L)s` and cut texts)
-            precision as in Python.
+        layout: text with atoms, `%(h)s`; flags, width and precision as in Python.
 
     Raises:
         ConfigError: an unknown atom, a conversion that does not fit, or a control byte.
     """
-    body, literals, fields = _parse(layout)
+    body, fields = _parse(layout)
     template = body + "\n"
     gets = tuple(field.get for field in fields)
-    # Of the format's own bytes those that a client's text may not have; "\n" is one.
-    expected = f"{literals}\n".encode("utf-8", "backslashreplace").translate(None, SAFE)
+    # The format's own bytes, of those that a client's text may not have; the newline is one.
+    own = _PLACEHOLDER.sub("", layout) + "\n"
+    expected = own.encode("utf-8", "backslashreplace").translate(None, SAFE)
 
     def render(exchange: Exchange) -> bytes:
         values = ["-" if (value := get(exchange)) is None else value for get in gets]
@@ -350,7 +339,7 @@ def compile_json(layout: str | None) -> Render:
     # The C function that json itself quotes with; a call of json.dumps costs three times as much.
     from json.encoder import encode_basestring_ascii as quote
 
-    names = () if layout is None else [field.name for field in _parse(layout)[2]]
+    names = () if layout is None else [field.name for field in _parse(layout)[1]]
     fields = OBJECT if layout is None else {name: find_atom(name).get for name in names}
     gets = tuple(fields.values())
     template = "{" + ", ".join(f"{quote(name)}: ".replace("%", "%%") + "%s" for name in fields) + "}\n"

@@ -121,6 +121,7 @@ class Destination:
             that is over, and when a reopen failed. Must not raise.
         owner: (uid, gid) that must be able to reopen the file, None for the present ones.
         quiet: seconds between complaints.
+        patience: seconds that a line waits for a full pipe at most.
 
     Raises:
         ConfigError: it cannot be opened.
@@ -132,6 +133,7 @@ class Destination:
         "_fd",
         "_loss",
         "_owner",
+        "_patience",
         "_quiet",
         "_report",
         "_unsaid",
@@ -148,13 +150,15 @@ class Destination:
         report: Report,
         owner: tuple[int, int] | None = None,
         quiet: float = QUIET,
+        patience: float = PATIENCE,
     ) -> None:
         self.setting = setting
         # Not resolve(): a link is followed anew at each reopen, and /dev/stdout must stay that.
-        self.path = None if where == "-" else os.path.abspath(where)  # noqa: PTH100
+        self.path = None if where == "-" else os.path.abspath(where)
         self._owner = owner
         self._report = report
         self._quiet = quiet
+        self._patience = patience
         self._loss: _Loss | None = None
         self._complained = -quiet
         self._unsaid = 0
@@ -179,7 +183,7 @@ class Destination:
         return identity(self._fd)
 
     def write(self, line: bytes) -> None:
-        """Write a line, or lose it. Never raises, waits `PATIENCE` at most.
+        """Write a line, or lose it. Never raises, waits `patience` at most.
 
         Args:
             line: the line with its newline.
@@ -195,7 +199,7 @@ class Destination:
             self._lose(error, torn=False)
             return
         if written != len(line):
-            more, error_or_none = self._push(line[written:], PATIENCE)
+            more, error_or_none = self._push(line[written:], self._patience)
             if error_or_none is not None:
                 self._lose(error_or_none, torn=written + more > 0)
 
