@@ -166,7 +166,11 @@ class ChunkedDecoder:
         if self._limits.fields and self._trailers > self._limits.fields:
             raise ProtocolError("too many trailer fields")
         name, colon, _ = line.partition(b":")
-        if not colon or not grammar.TOKEN.fullmatch(str(name, "latin-1")) or line.translate(None, grammar.FIELD_BYTES):
+        if (
+            not colon
+            or not grammar.TOKEN.fullmatch(str(name, "latin-1"))
+            or line.translate(None, grammar.FIELD_BYTES)
+        ):
             raise ProtocolError("malformed trailer field")
 
     def _spend(self, framing: int) -> None:

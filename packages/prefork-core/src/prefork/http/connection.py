@@ -42,17 +42,18 @@ class ServerConnection:
         persistent: whether the connection may be used after this response; False before any head was sent
             means that the next response announces `Connection: close`.
         peer_closed: whether the peer has said that it sends no more.
+        framing: how the response being sent ends.
     """
 
     __slots__ = (
         "_body",
-        "_framing",
         "_limits",
         "_promised",
         "_received",
         "_scanned",
         "_skipped",
         "_unanswered_continue",
+        "framing",
         "peer_closed",
         "persistent",
         "reading",
@@ -67,7 +68,7 @@ class ServerConnection:
         self._skipped = False
         self._body: Decoder | None = None
         self._unanswered_continue = False
-        self._framing = Framing.NONE
+        self.framing = Framing.NONE
         self._promised = 0
         self.request: Request | None = None
         self.reading = Reading.HEAD
@@ -192,10 +193,13 @@ class ServerConnection:
             length: bytes of body if the worker knows and the application did not say, else None.
             date: the value of Date.
             server: the value of Server, "" for none.
+
+        Raises:
+            RuntimeError: there is no request, or its response was begun already.
         """
         request = self.request
-        assert request is not None
-        assert self.writing is Writing.HEAD
+        if request is None or self.writing is not Writing.HEAD:
+            raise RuntimeError("no request waits for a response")
         if self._body is not None and self._body_is_in_the_way():
             self.persistent = False
         known = length if head.length is None else head.length
@@ -206,7 +210,7 @@ class ServerConnection:
     def _apply(self, plan: Plan) -> None:
         self.writing = Writing.BODY
         self.persistent = plan.persistent
-        self._framing = plan.framing
+        self.framing = plan.framing
         self._promised = plan.length
 
     def frame(self, data: bytes) -> bytes:
@@ -216,7 +220,7 @@ class ServerConnection:
             data: decoded bytes; what exceeds the promised Content-Length is cut off, and nothing of it
                 is returned for a response without a body.
         """
-        framing = self._framing
+        framing = self.framing
         if framing is Framing.CHUNKED:
             return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
         if framing is Framing.LENGTH:
@@ -229,16 +233,18 @@ class ServerConnection:
     @property
     def missing(self) -> int:
         """Bytes that the head promised and that were not framed yet, -1 when it promised no number."""
-        return self._promised if self._framing is Framing.LENGTH else -1 if self._framing is not Framing.NONE else 0
+        if self.framing is Framing.LENGTH:
+            return self._promised
+        return 0 if self.framing is Framing.NONE else -1
 
     @property
     def sends_raw(self) -> bool:
         """Whether body bytes go out as they are, so that `sendfile` can send them."""
-        return self._framing in {Framing.LENGTH, Framing.CLOSE}
+        return self.framing in {Framing.LENGTH, Framing.CLOSE}
 
     def sent_raw(self, count: int) -> None:
         """Note bytes of body that went out by another way than `frame`."""
-        if self._framing is Framing.LENGTH:
+        if self.framing is Framing.LENGTH:
             self._promised -= count
 
     def end_response(self) -> bytes:
@@ -246,15 +252,18 @@ class ServerConnection:
 
         A response that is shorter than promised must not look complete: the connection will close.
         """
+        if self.writing is not Writing.BODY:
+            # Given up, or ended already: a last chunk now would make it look complete.
+            return b""
         self.writing = Writing.DONE
-        if self._framing is Framing.CHUNKED:
+        if self.framing is Framing.CHUNKED:
             return b"0\r\n\r\n"
-        if self._framing is Framing.LENGTH and self._promised:
+        if self.framing is Framing.LENGTH and self._promised:
             self.persistent = False
         return b""
 
     def abort(self) -> None:
-        """Give up the response: nothing more is framed, and the connection must close."""
+        """Give up the response: it never gets its end, and the connection must close."""
         self.writing = Writing.DONE
         self.persistent = False
 
@@ -265,7 +274,9 @@ class ServerConnection:
             self.abort()
             return b""
         self.writing = Writing.DONE
-        method = self.request.method if self.request is not None else ""
+        # RFC 9110 §9.3.2: a HEAD that was refused before it was parsed gets no body either.
+        begun = "HEAD" if self._received.data[:5] == b"HEAD " else ""
+        method = begun if self.request is None else self.request.method
         return response.error_head(status, method=method, date=date, server=server)
 
     # Between requests
@@ -285,5 +296,3 @@ class ServerConnection:
         self._body = None
         self._skipped = False
         return True
-
-

@@ -23,6 +23,11 @@ BODILESS: Final = frozenset({204, 304})
 """Statuses whose responses end with the head (RFC 9112 §6.3), besides all of 1xx."""
 
 
+EMPTY: Final = frozenset({204, 205})
+"""Statuses that say there is no content, so that a length other than 0 would be a lie: 204 sends none at
+all (RFC 9110 §8.6), 205 sends 0 (§15.3.6)."""
+
+
 def frame_request(request: Request) -> None:
     """Decide body length, persistence and expectation of a request whose fields are parsed.
 
@@ -44,7 +49,12 @@ def frame_request(request: Request) -> None:
         request.content_length = 0
     connection = fields.get("HTTP_CONNECTION")
     request.persistent = modern if connection is None else _persistent(connection, modern=modern)
-    request.expects_continue = "HTTP_EXPECT" in fields and _expects_continue(fields["HTTP_EXPECT"], modern=modern)
+    if not request.path:
+        # CONNECT: a client that was answered 2xx speaks another protocol from here (RFC 9110 §9.3.6).
+        request.persistent = False
+    request.expects_continue = "HTTP_EXPECT" in fields and _expects_continue(
+        fields["HTTP_EXPECT"], modern=modern
+    )
 
 
 def _chunked(fields: dict[str, str], *, modern: bool) -> int:
@@ -152,6 +162,11 @@ def plan_response(request: Request, status: int, length: int | None, *, persiste
     persistent = persistent and request.persistent
     if not has_body(request.method, status):
         return Plan(Framing.NONE, 0, persistent)
+    if status == 205:
+        return Plan(Framing.LENGTH, 0, persistent)
+    if not request.path and status < 300:
+        # RFC 9112 §6.3: the client of a CONNECT takes any length for bytes of the tunnel.
+        return Plan(Framing.CLOSE, -1, persistent=False)
     if length is not None:
         return Plan(Framing.LENGTH, length, persistent)
     if request.version == "HTTP/1.1":

@@ -16,7 +16,9 @@ by `bytes.translate` leaves the line ends and whatever must not be there."""
 # RFC 9110 §5.6.2: token = 1*tchar
 _TCHAR: Final = r"!#$%&'*+\-.^_`|~0-9A-Za-z"
 TOKEN: Final = re.compile(rf"[{_TCHAR}]+")
-TOKEN_FIRST: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+TOKEN_FIRST: Final = frozenset(
+    b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+)
 """The bytes a request can start with: a method is a token."""
 
 # RFC 9110 §9.1: methods are case-sensitive, the registered ones are upper case. A lower-case
@@ -32,18 +34,19 @@ ORIGIN_FORM: Final = re.compile(r"/[!\"$-~]*")
 # RFC 9112 §3.2.2: absolute-form, the authority captured with any userinfo.
 ABSOLUTE_FORM: Final = re.compile(r"[hH][tT][tT][pP][sS]?://([!\"$-.0->@-~]*)((?:/[!\"$-~]*)?|\?[!\"$-~]*)")
 
-# RFC 3986 §3.2.2 (host) and §3.2.3 (port); RFC 9110 §7.2. IPvFuture has no user.
-_REG_NAME: Final = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+"
+# RFC 3986 §3.2.2 (host) and §3.2.3 (port); RFC 9110 §7.2. IPvFuture has no user. No comma, though
+# §3.2.2 has it: "a,b" is what some recipient made of two Host lines (RFC 9110 §5.3).
+_REG_NAME: Final = r"(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+"
 _IP_LITERAL: Final = r"\[[0-9A-Fa-f:.]{2,45}\]"
 HOST: Final = re.compile(rf"({_IP_LITERAL}|{_REG_NAME})(?::([0-9]{{0,5}}))?")
-
-DIGITS: Final = re.compile(r"[0-9]+")
 
 # RFC 9112 §7.1: chunk-size, then §7.1.1: *( BWS ";" BWS name [ BWS "=" BWS value ] ).
 _BWS: Final = r"[ \t]*+"
 _QUOTED: Final = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
 CHUNK_LINE: Final = re.compile(
-    rf"([0-9A-Fa-f]+)(?:{_BWS};{_BWS}[{_TCHAR}]++(?:{_BWS}={_BWS}(?:[{_TCHAR}]++|{_QUOTED}))?)*+".encode("latin-1")
+    rf"([0-9A-Fa-f]+)(?:{_BWS};{_BWS}[{_TCHAR}]++(?:{_BWS}={_BWS}(?:[{_TCHAR}]++|{_QUOTED}))?)*+".encode(
+        "latin-1"
+    )
 )
 
 # RFC 9112 §4: status-code is three digits; the reason may hold obs-text.

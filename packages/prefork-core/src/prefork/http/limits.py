@@ -6,7 +6,7 @@ Nothing here reads settings: whoever makes a connection hands the numbers in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 UNLIMITED_HEAD: Final = 1 << 20
@@ -48,10 +48,10 @@ class Limits:
     line: int = 8190
     fields: int = 100
     field_size: int = 8190
+    head: int = field(init=False)
+    """The most bytes that a whole head may have, its empty line included."""
 
-    @property
-    def head(self) -> int:
-        """The most bytes that a whole head may have, its empty line included."""
-        if not (self.line and self.fields and self.field_size):
-            return UNLIMITED_HEAD
-        return self.line + 2 + self.fields * (self.field_size + 2) + 2
+    def __post_init__(self) -> None:
+        bounded = self.line and self.fields and self.field_size
+        most = self.line + 2 + self.fields * (self.field_size + 2) + 2
+        object.__setattr__(self, "head", most if bounded else UNLIMITED_HEAD)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prefork.http import framing, grammar
 from prefork.http.framing import Framing, Plan
+from prefork.http.limits import CONTENT_LENGTH_DIGITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,11 +87,12 @@ def _encode(lines: list[str]) -> bytes:
     try:
         fields = text.encode("latin-1")
     except UnicodeEncodeError as error:
-        raise ValueError(f"header value is not latin-1: {error.object[error.start : error.start + 20]!r}") from None
+        piece = error.object[error.start : error.start + 20]
+        raise ValueError(f"header value is not latin-1: {piece!r}") from None
     # Left after deleting all that a field may hold: exactly the line ends.
     if fields.translate(None, grammar.FIELD_BYTES) != b"\r\n" * len(lines):
-        line = next(line for line in lines if line[:-2].encode("latin-1").translate(None, grammar.FIELD_BYTES))
-        raise ValueError(f"control character in response header {line.partition(':')[0]!r}")
+        wrong = (line for line in lines if line[:-2].encode("latin-1").translate(None, grammar.FIELD_BYTES))
+        raise ValueError(f"control character in response header {next(wrong).partition(':')[0]!r}")
     return fields
 
 
@@ -101,9 +103,11 @@ def _check_status(status: str) -> tuple[int, str]:
     code = int(match[1])
     if code < 200:
         raise ValueError(f"status {code} is not a final one")
+    # RFC 9112 §4: the space stays when there is no reason.
+    found = (code, status if match[2] is not None else status + " ")
     if len(_statuses) < _KEPT:
-        _statuses[status] = (code, status)
-    return code, status
+        _statuses[status] = found
+    return found
 
 
 def _check_name(name: str) -> str | None:
@@ -119,16 +123,16 @@ def _check_name(name: str) -> str | None:
 
 
 def _check_length(value: str, seen: int | None) -> int:
-    if seen is not None or not (value.isascii() and value.isdecimal()):
+    if not isinstance(value, str):
+        raise TypeError(f"Content-Length is not a string: {value!r}")
+    right = value.isascii() and value.isdecimal() and len(value) <= CONTENT_LENGTH_DIGITS
+    if seen is not None or not right:
         raise ValueError(f"malformed or repeated Content-Length {value!r}")
     return int(value)
 
 
 def without_length(head: ResponseHead) -> ResponseHead:
-    """Return the head without its Content-Length.
-
-    RFC 9110 §8.6 forbids the field in a 204 response, and frameworks send it there.
-    """
+    """Return the head without its Content-Length."""
     lines = head.fields.split(b"\r\n")[:-1]
     kept = [line for line in lines if line.partition(b":")[0].lower() != b"content-length"]
     return head._replace(fields=b"".join(line + b"\r\n" for line in kept), length=None)
@@ -147,7 +151,8 @@ def render_head(head: ResponseHead, plan: Plan, *, version: str, date: str, serv
     Returns:
         The bytes to send, the empty line included.
     """
-    if head.length is not None and head.status == 204:
+    if head.length is not None and (head.status in framing.EMPTY or plan.framing is Framing.CLOSE):
+        # Frameworks send a length where RFC 9110 §8.6 forbids one (204, CONNECT).
         head = without_length(head)
     start = f"HTTP/1.1 {head.line}\r\n"
     if not head.own:
