@@ -100,3 +100,7 @@ class ClientDisconnected(ConnectionError):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ClientStalled(ClientDisconnected):
+    """The client is there, but sends or takes less than the limits of time and pace allow."""

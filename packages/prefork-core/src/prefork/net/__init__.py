@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Sockets: listening, waiting, sending and receiving."""

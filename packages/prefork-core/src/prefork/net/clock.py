@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: MIT
+"""The value of the Date field, made once a second."""
+
+from __future__ import annotations
+
+import time
+
+# Names of RFC 9110 §5.6.7 are English; strftime would take those of the locale.
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+# The second and its text in one tuple, so that no thread can see a torn pair.
+_now: tuple[int, str] = (0, "")
+
+
+def http_date() -> str:
+    """Return the current time as an IMF-fixdate (RFC 9110 §5.6.7)."""
+    global _now
+    second = int(time.time())
+    if _now[0] != second:
+        t = time.gmtime(second)
+        _now = (
+            second,
+            f"{_DAYS[t.tm_wday]}, {t.tm_mday:02d} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "
+            f"{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d} GMT",
+        )
+    return _now[1]

@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: MIT
+"""Listening sockets: from the text of `bind` to a socket that workers share.
+
+Decides address syntax, socket options, and how a socket leaves without losing what the kernel has
+queued on it. Knows nothing of workers or of HTTP.
+
+Listeners are always non-blocking: O_NONBLOCK lives on the open file description that all processes
+share, so if one of them needs it, all have it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import stat
+import struct
+import sys
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from prefork.errors import ConfigError
+
+
+class Family(Enum):
+    """Where an address lives."""
+
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+    UNIX = "unix"
+    FD = "fd"
+
+
+_SOCKET_FAMILY: Final = {
+    Family.IPV4: socket.AF_INET,
+    Family.IPV6: socket.AF_INET6,
+    Family.UNIX: socket.AF_UNIX,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One parsed `bind`.
+
+    Args:
+        family: where it lives.
+        host: IP address or name; for UNIX the path, with a leading "\\0" for an abstract one; for FD its number.
+        port: TCP port, 0 for UNIX and FD, and for "any free port".
+    """
+
+    family: Family
+    host: str
+    port: int = 0
+
+    def __str__(self) -> str:
+        match self.family:
+            case Family.UNIX:
+                return "unix:" + self.host.replace("\0", "@", 1)
+            case Family.FD:
+                return f"fd://{self.host}"
+            case Family.IPV6:
+                return f"[{self.host}]:{self.port}"
+            case Family.IPV4:
+                return f"{self.host}:{self.port}"
+
+
+@dataclass(slots=True)
+class Listener:
+    """A listening socket.
+
+    Args:
+        sock: bound, listening, non-blocking.
+        address: what was asked for.
+        url: where clients reach it: "http://127.0.0.1:8000", "unix:/run/app.sock".
+    """
+
+    sock: socket.socket
+    address: Address
+    url: str
+    _inode: tuple[int, int] | None = None
+
+    def close(self, *, unlink: bool) -> None:
+        """Close this process's copy.
+
+        Args:
+            unlink: whether to remove the path of a Unix socket too, if it is still this socket's.
+        """
+        if unlink:
+            self.unlink()
+        self.sock.close()
+
+    def unlink(self) -> None:
+        """Remove the path of a Unix socket, unless somebody has put another one there."""
+        if self._inode is not None and self._inode == _inode(self.address.host):
+            os.unlink(self.address.host)
+        self._inode = None
+
+
+def parse_bind(text: str) -> Address:
+    """Parse one `bind`: HOST, HOST:PORT, [V6]:PORT, :PORT, PORT, tcp://…, unix:PATH, unix:@NAME or fd://N.
+
+    Args:
+        text: what the user wrote.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if text.startswith("fd://"):
+        if not text[5:].isascii() or not text[5:].isdecimal():
+            raise ConfigError(f"bind {text!r}: a descriptor is a number", hint="for example fd://3")
+        return Address(Family.FD, text[5:])
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:").removeprefix("//")
+        if not path:
+            raise ConfigError(f"bind {text!r} has no path", hint="for example unix:/run/app.sock")
+        return Address(Family.UNIX, "\0" + path[1:] if path.startswith("@") else path)
+    host, port = _split_port(text.removeprefix("tcp://"), text)
+    return Address(Family.IPV6 if ":" in host else Family.IPV4, host, port)
+
+
+def _split_port(rest: str, text: str) -> tuple[str, int]:
+    if rest.startswith("["):
+        host, bracket, tail = rest[1:].partition("]")
+        if not bracket or (tail and not tail.startswith(":")):
+            raise ConfigError(f"bind {text!r} is not an address", hint="for example [::1]:8000")
+        return host, _port(tail[1:] or "8000", text)
+    if rest.count(":") > 1:
+        raise ConfigError(f"bind {text!r}: put an IPv6 address in brackets", hint="for example [::1]:8000")
+    if rest.isdecimal():
+        return "127.0.0.1", _port(rest, text)
+    host, _, port = rest.partition(":")
+    return host or "0.0.0.0", _port(port or "8000", text)  # noqa: S104 (":8000" asks for every address)
+
+
+def _port(digits: str, text: str) -> int:
+    if not (digits.isascii() and digits.isdecimal()) or int(digits) > 65535:
+        raise ConfigError(
+            f"bind {text!r}: the port is a number up to 65535", hint="for example 127.0.0.1:8000"
+        )
+    return int(digits)
+
+
+def open_listener(
+    address: Address, backlog: int, mode: int, owner: tuple[int, int] | None = None
+) -> Listener:
+    """Bind and listen.
+
+    Args:
+        address: where.
+        backlog: connections that the kernel may queue (it takes net.core.somaxconn at most).
+        mode: permission bits of a Unix socket.
+        owner: uid and gid of a Unix socket, None to leave them.
+
+    Raises:
+        ConfigError: it cannot be bound; the message says why.
+    """
+    if address.family is Family.FD:
+        return adopt(int(address.host), backlog)
+    try:
+        if address.family is Family.UNIX:
+            return _listen_unix(address, backlog, mode, owner)
+        return _listen_tcp(address, backlog)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {address}: {error.strerror or error}", hint=_hint(error)
+        ) from error
+
+
+def _hint(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another process listens there: stop it, or choose another --bind"
+    if error.errno == errno.EACCES:
+        return "ports below 1024 need CAP_NET_BIND_SERVICE; a Unix socket needs a folder one may write to"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine does not have that address"
+    if isinstance(error, socket.gaierror):
+        return "the host name is not known"
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        return "no descriptors are left: raise the limit (ulimit -n)"
+    return ""
+
+
+def _listen_tcp(address: Address, backlog: int) -> Listener:
+    family = _SOCKET_FAMILY[address.family]
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    fitting = [entry for entry in found if entry[0] == family] or found
+    sock = socket.socket(fitting[0][0], socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sock.family == socket.AF_INET6:
+            # "[::]:8000" and "0.0.0.0:8000" are two binds; the default of the system would let one take both.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # Accepted sockets inherit it on Linux: no Nagle delay between head and late pieces of body.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.bind(fitting[0][4])
+        return _listen(sock, address, backlog)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _listen_unix(address: Address, backlog: int, mode: int, owner: tuple[int, int] | None) -> Listener:
+    path = address.host
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.startswith("\0"):
+            sock.bind(path)
+            return _listen(sock, address, backlog)
+        _remove_stale(path)
+        # Nobody may connect before the mode is right, so the socket is born closed to all others.
+        before = os.umask(0o177)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(before)
+        if owner is not None:
+            os.chown(path, *owner)
+        os.chmod(path, mode)
+        listener = _listen(sock, address, backlog)
+    except BaseException:
+        sock.close()
+        raise
+    listener._inode = _inode(path)
+    return listener
+
+
+def _listen(sock: socket.socket, address: Address, backlog: int) -> Listener:
+    sock.setblocking(False)
+    sock.listen(backlog)
+    return Listener(sock, address, _url(sock))
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket that nobody listens on any more, as a killed server leaves it behind."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise ConfigError(f"cannot listen on unix:{path}: the path exists and is not a socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        reached = probe.connect_ex(path)
+    if reached == errno.ECONNREFUSED:
+        os.unlink(path)
+    else:
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def adopt(fd: int, backlog: int) -> Listener:
+    """Take a listening socket that another process has made (systemd, `fd://N`).
+
+    Args:
+        fd: its descriptor.
+        backlog: connections that the kernel may queue.
+
+    Raises:
+        ConfigError: it is not a stream socket.
+    """
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError as error:
+        raise ConfigError(f"descriptor {fd} is not a socket: {error.strerror}") from error
+    if sock.type != socket.SOCK_STREAM:
+        sock.detach()
+        raise ConfigError(f"descriptor {fd} is not a stream socket")
+    sock.set_inheritable(False)
+    if sock.family in {socket.AF_INET, socket.AF_INET6}:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return _listen(sock, Address(Family.FD, str(fd)), backlog)
+
+
+def _url(sock: socket.socket) -> str:
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        path = name.decode() if isinstance(name, bytes) else name
+        return "unix:" + path.replace("\0", "@", 1)
+    host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
+    return f"http://{host}:{name[1]}"
+
+
+# struct sock_filter: code, jt, jf, k. Load the byte with the TCP flags, keep SYN and ACK, and drop
+# the segment (length 0) when only SYN is set; pass all others whole.
+_TCP_FLAGS_OFFSET: Final = 13
+_SYN: Final = 0x02
+_SYN_ACK_MASK: Final = 0x12
+_DROP_SYNS: Final = (
+    struct.pack("HBBI", 0x30, 0, 0, _TCP_FLAGS_OFFSET)  # BPF_LD | BPF_B | BPF_ABS
+    + struct.pack("HBBI", 0x54, 0, 0, _SYN_ACK_MASK)  # BPF_ALU | BPF_AND | BPF_K
+    + struct.pack("HBBI", 0x15, 0, 1, _SYN)  # BPF_JMP | BPF_JEQ | BPF_K
+    + struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF_RET: drop
+    + struct.pack("HBBI", 0x06, 0, 0, 0xFFFFFFFF)  # BPF_RET: pass
+)
+_SO_ATTACH_FILTER: Final = 26
+
+
+def stop_queueing(listener: Listener) -> None:
+    """Let the kernel queue no further connection here, so that the queue can run dry.
+
+    A connection in the queue of a socket that its last process closes is reset. So before that, new ones
+    must stop coming: on Linux by a classic socket filter that drops bare SYNs, which needs no privilege
+    (the client's kernel sends its SYN again a second later, to whoever listens then, or is refused); for a
+    Unix socket by removing its path. Elsewhere this does nothing.
+
+    Args:
+        listener: shared by all processes: the filter holds for every one of them.
+    """
+    if listener.sock.family == socket.AF_UNIX:
+        listener.unlink()
+    elif sys.platform == "linux":
+        code = ctypes.create_string_buffer(_DROP_SYNS)
+        program = struct.pack("HP", len(_DROP_SYNS) // 8, ctypes.addressof(code))
+        listener.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""One connected socket: taking what is there, sending what goes, keeping the rest.
+
+Nothing here blocks but `wait`. What the kernel does not take at once is kept in order, files
+included, and sent when the socket is writable; so a slow reader costs memory up to a bound that
+the sender chooses, and no thread. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from prefork.errors import ClientDisconnected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RECEIVE_SIZE: Final = 64 * 1024
+_SENDFILE_SIZE: Final = 1 << 20
+"""Bytes for one call: the kernel stops earlier when the socket is full, and other clients wait too."""
+
+# The socket is left in the mode that accept() gives it, and each call says that it must not wait: that
+# saves a system call for every connection, and an application that takes the socket over gets a normal one.
+_NO_WAIT: Final = socket.MSG_DONTWAIT
+_SEND_FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+
+
+class FilePart:
+    """A part of a file on its way out.
+
+    Args:
+        fd: descriptor of the file; it stays open, and in nobody else's hands, until the part is sent.
+        offset: where the part begins.
+        count: how many bytes it has.
+    """
+
+    __slots__ = ("count", "fd", "offset")
+
+    def __init__(self, fd: int, offset: int, count: int) -> None:
+        self.fd = fd
+        self.offset = offset
+        self.count = count
+
+
+class Stream:
+    """A connected stream socket.
+
+    Args:
+        sock: the socket; closed by `close`.
+
+    Attributes:
+        pending: bytes of memory that wait to be sent (files count nothing).
+        taken: bytes that the kernel took so far.
+    """
+
+    __slots__ = ("_out", "fd", "pending", "sock", "taken")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self._out: deque[memoryview | FilePart] | None = None
+        self.pending = 0
+        self.taken = 0
+
+    def receive(self) -> bytes | None:
+        """Return what has arrived, b"" when the peer sends no more, None when nothing has arrived.
+
+        Raises:
+            ClientDisconnected: the connection is broken.
+        """
+        try:
+            return self.sock.recv(RECEIVE_SIZE, _NO_WAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise ClientDisconnected(f"the client went away: {error.strerror}") from error
+
+    @property
+    def flushed(self) -> bool:
+        """Whether everything was taken by the kernel."""
+        return not self._out
+
+    def send(self, data: bytes) -> None:
+        """Send bytes, after all that wait already; keep what the kernel does not take.
+
+        Raises:
+            ClientDisconnected: the connection is broken.
+        """
+        if self._out:
+            self._keep(memoryview(data))
+            return
+        try:
+            count = self.sock.send(data, _SEND_FLAGS)
+        except BlockingIOError:
+            count = 0
+        except OSError as error:
+            raise ClientDisconnected(f"the client went away: {error.strerror}") from error
+        self.taken += count
+        if count < len(data):
+            self._keep(memoryview(data)[count:])
+
+    def send_file(self, part: FilePart) -> None:
+        """Send a part of a file, after all that waits already.
+
+        Raises:
+            ClientDisconnected: the connection is broken.
+            OSError: the file cannot be read, or has become shorter.
+        """
+        self.sock.setblocking(False)  # sendfile() has no flag for it
+        if self._out is None:
+            self._out = deque()
+        self._out.append(part)
+        self.flush()
+
+    def _keep(self, rest: memoryview) -> None:
+        if self._out is None:
+            self._out = deque()
+        self._out.append(rest)
+        self.pending += len(rest)
+
+    def flush(self) -> bool:
+        """Send what waits, as far as it goes.
+
+        Returns:
+            Whether all of it was taken.
+
+        Raises:
+            ClientDisconnected: the connection is broken.
+            OSError: as `send_file`.
+        """
+        out = self._out
+        while out:
+            first = out[0]
+            if isinstance(first, FilePart):
+                if not self._flush_file(first):
+                    return False
+            elif not self._flush_bytes(first, out):
+                return False
+            out.popleft()
+        return True
+
+    def _flush_bytes(self, data: memoryview, out: deque[memoryview | FilePart]) -> bool:
+        while data:
+            try:
+                count = self.sock.send(data, _SEND_FLAGS)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                raise ClientDisconnected(f"the client went away: {error.strerror}") from error
+            self.taken += count
+            self.pending -= count
+            data = data[count:]
+            out[0] = data
+        return True
+
+    def _flush_file(self, part: FilePart) -> bool:
+        while part.count:
+            try:
+                count = os.sendfile(self.fd, part.fd, part.offset, min(part.count, _SENDFILE_SIZE))
+            except BlockingIOError:
+                return False
+            except (BrokenPipeError, ConnectionError) as error:
+                raise ClientDisconnected(f"the client went away: {error.strerror}") from error
+            if not count:
+                raise OSError("the file became shorter while it was sent")
+            self.taken += count
+            part.offset += count
+            part.count -= count
+        return True
+
+    def wait(self, deadline: float, now: Callable[[], float], *, to_write: bool) -> bool:
+        """Wait until the peer has sent, or taken, something.
+
+        Args:
+            deadline: monotonic seconds; infinity for none.
+            now: the monotonic clock.
+            to_write: wait until the peer takes bytes; else until it sends some.
+
+        Returns:
+            False when the deadline passed before.
+        """
+        poll = select.poll()
+        poll.register(self.fd, select.POLLOUT if to_write else select.POLLIN)
+        while True:
+            left = deadline - now()
+            if left <= 0:
+                return False
+            if poll.poll(None if left == inf else left * 1000):
+                return True
+
+    def drop(self) -> None:
+        """Forget what waits to be sent: nobody will take it."""
+        self._out = None
+        self.pending = 0
+
+    def half_close(self) -> None:
+        """Send FIN but go on receiving (RFC 9112 §9.6): a reset would destroy what the client has not read."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # it is gone already; the next receive says so
+
+    def reset(self) -> None:
+        """Make `close` send RST: where closing means "complete", an incomplete response must not look so."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.sock.close()

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Worker classes, and the life of a worker process."""

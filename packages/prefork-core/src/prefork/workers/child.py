@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: MIT
+"""The life of a worker process, from the fork to its exit status.
+
+Decides the order of things in a fresh worker, which signal means what there, and what a failed boot
+looks like. Knows nothing of how requests are served; that is the worker class's business.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+from typing import TYPE_CHECKING, Any, Final
+
+from prefork import app as applications
+from prefork.errors import AppError, ExitCode, PreforkError
+from prefork.process import identity
+from prefork.worker import StopReason
+from prefork.workers.context import WorkerContext
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+    from types import FrameType
+
+    from prefork.hooks import Hooks
+    from prefork.net.listener import Listener
+    from prefork.observe.log import Logs
+    from prefork.process.scoreboard import Slot
+    from prefork.settings import Settings
+    from prefork.worker import Worker
+
+    Handler = Callable[[int, FrameType | None], Any]
+
+ABORTED: Final = 1
+"""Exit status of a worker that was told to abort (gunicorn's)."""
+
+_IGNORED: Final = (signal.SIGWINCH, signal.SIGHUP, signal.SIGPIPE)
+"""What a terminal or an operator sends to a whole process group but means for the arbiter."""
+
+
+class Child:
+    """One worker process.
+
+    Args:
+        settings: the resolved settings.
+        hooks: those of the configuration.
+        server: what hooks are given as `server`.
+        worker: what hooks are given as `worker`.
+        slot: its part of the scoreboard.
+        channel: its end of the channel to the arbiter.
+        listeners: what it accepts from.
+        logs: both logs.
+        worker_type: the class that serves.
+    """
+
+    def __init__(  # noqa: PLR0913 (everything that a process inherits)
+        self,
+        *,
+        settings: Settings,
+        hooks: Hooks,
+        server: Any,
+        worker: Any,
+        slot: Slot,
+        channel: socket.socket,
+        listeners: Sequence[Listener],
+        logs: Logs,
+        worker_type: type[Worker],
+    ) -> None:
+        self._settings = settings
+        self._hooks = hooks
+        self._server = server
+        self._worker = worker
+        self._slot = slot
+        self._channel = channel
+        self._listeners = listeners
+        self._logs = logs
+        self._type = worker_type
+        self._arbiter = os.getppid()
+        self._context: WorkerContext | None = None
+
+    def run(self) -> int:
+        """Live; return the exit status."""
+        try:
+            self._install_handlers()
+            context = self._boot()
+        except SystemExit as error:
+            self._logs.error.error("the application called sys.exit(%r) while it was loaded", error.code)
+            return ExitCode.BOOT
+        except PreforkError as error:
+            return self._boot_failed(error)
+        except Exception:
+            self._logs.error.exception("the worker could not boot")
+            return ExitCode.BOOT
+        try:
+            self._type().run(context)
+        finally:
+            self._run_hook("worker_exit", self._server, self._worker)
+        return ExitCode.OK
+
+    def _boot(self) -> WorkerContext:
+        settings = self._settings
+        if settings.capture_output:
+            self._logs.capture_output()
+        if self._hooks.post_fork is not None:
+            self._hooks.post_fork(self._server, self._worker)
+        identity.drop_privileges(settings.user, settings.group, initgroups=settings.initgroups)
+        self._type.prepare()
+        application = applications.load(settings.wsgi_app or "", settings.pythonpath)
+        self._worker.booted = True
+        if self._hooks.post_worker_init is not None:
+            self._hooks.post_worker_init(self._worker)
+        self._context = WorkerContext(
+            app=application,
+            settings=settings,
+            hooks=self._hooks,
+            facade=self._worker,
+            slot=self._slot,
+            end=self._channel,
+            shared=self._listeners,
+            logs=self._logs,
+            arbiter=self._arbiter,
+        )
+        return self._context
+
+    def _boot_failed(self, error: PreforkError) -> int:
+        cause = error.__cause__
+        self._logs.error.error("%s", error, exc_info=cause if cause is not None and not isinstance(error, AppError) else None)
+        return error.exit_code if isinstance(error, AppError) else ExitCode.BOOT
+
+    # Signals
+
+    def _install_handlers(self) -> None:
+        handlers: dict[signal.Signals, Handler] = {
+            signal.SIGTERM: self._on_term,
+            signal.SIGINT: self._on_int,
+            signal.SIGQUIT: self._on_int,
+            signal.SIGUSR1: self._on_usr1,
+            signal.SIGABRT: self._on_abort,
+        }
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in _IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+        for number in (signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        # In C, before the handler above: it shows the stacks even when C code holds the GIL.
+        faulthandler.register(signal.SIGABRT, file=self._logs.error_fileno(), all_threads=True, chain=True)
+
+    def _on_term(self, _number: int, _frame: FrameType | None) -> None:
+        """Systemd and others send TERM to all processes at once: then the queue must be taken too."""
+        self._stop(StopReason.DRAIN)
+
+    def _on_int(self, _number: int, _frame: FrameType | None) -> None:
+        self._run_hook("worker_int", self._worker)
+        self._stop(StopReason.QUICK)
+
+    def _stop(self, reason: StopReason) -> None:
+        if self._context is None:
+            raise SystemExit(ExitCode.OK)  # still booting: nobody is served here
+        self._context.order(reason)
+
+    def _on_usr1(self, _number: int, _frame: FrameType | None) -> None:
+        self._logs.reopen()
+
+    def _on_abort(self, _number: int, _frame: FrameType | None) -> None:
+        """The arbiter has given this worker up; what is left is to say what it was doing."""
+        self._worker.aborted = True
+        self._run_hook("worker_abort", self._worker)
+        if self._context is not None:
+            self._context.on_abort()
+        os._exit(ABORTED)
+
+    def _run_hook(self, name: str, *arguments: object) -> None:
+        """Run a hook that must not change what happens next."""
+        hook = getattr(self._hooks, name)
+        if hook is None:
+            return
+        try:
+            hook(*arguments)
+        except Exception:
+            self._logs.error.exception("error in the hook %s", name)
+
+
+def run(**inherited: Any) -> int:
+    """Be a worker: see `Child` for the arguments.
+
+    Returns:
+        The exit status: 0; 1 when aborted; 3 when the boot failed, 4 when the application was not found, both
+        logged.
+    """
+    return Child(**inherited).run()

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT
+"""What a running worker is given: `prefork.worker.Context`, and what sync has on top of it."""
+
+from __future__ import annotations
+
+import os
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from prefork.errors import ConfigError
+from prefork.http.forwarded import ForwardPolicy
+from prefork.net.listener import stop_queueing
+from prefork.process import channel
+from prefork.process.scoreboard import Stage
+from prefork.supervisor.messages import Report
+from prefork.worker import StopReason
+from prefork.wsgi.requesthooks import RequestHooks
+from prefork.wsgi.serve import Service
+
+if TYPE_CHECKING:
+    import logging
+    import socket
+    from collections.abc import Callable, Sequence
+
+    from prefork.hooks import Hooks
+    from prefork.net.listener import Listener
+    from prefork.observe.log import Logs
+    from prefork.process.scoreboard import Slot
+    from prefork.settings import Settings
+
+
+class WorkerContext:
+    """The context of one worker process; see `prefork.worker.Context` for what is public of it.
+
+    Args:
+        app: the loaded application.
+        settings: the resolved settings.
+        hooks: those of the configuration.
+        facade: what hooks are given as `worker`.
+        slot: the worker's part of the scoreboard.
+        end: its end of the channel to the arbiter.
+        shared: the listeners.
+        logs: both logs.
+        arbiter: pid of the arbiter.
+
+    Attributes:
+        on_abort: called when the worker is about to be killed for a timeout.
+    """
+
+    def __init__(  # noqa: PLR0913 (each is another seam)
+        self,
+        *,
+        app: Any,
+        settings: Settings,
+        hooks: Hooks,
+        facade: object,
+        slot: Slot,
+        end: socket.socket,
+        shared: Sequence[Listener],
+        logs: Logs,
+        arbiter: int,
+    ) -> None:
+        self.app = app
+        self.settings = settings
+        self.slot = slot
+        self.shared = shared
+        self._hooks = hooks
+        self._facade = facade
+        self._end = end
+        self._logs = logs
+        self._arbiter = arbiter
+        self._stopping: StopReason | None = None
+        self._ordered: StopReason | None = None
+        self._deadline = 0.0
+        self.on_abort: Callable[[], None] = lambda: None
+
+    @property
+    def log(self) -> logging.Logger:
+        """The error log."""
+        return self._logs.error
+
+    @property
+    def listeners(self) -> Sequence[socket.socket]:
+        """The shared listening sockets."""
+        return [listener.sock for listener in self.shared]
+
+    @property
+    def stop_fd(self) -> int:
+        """Readable when the worker must stop."""
+        return self._end.fileno()
+
+    @property
+    def stopping(self) -> StopReason | None:
+        """Why the worker must stop; reads the order if one has come."""
+        if self._ordered is not None:
+            self._begin_stop(self._ordered)
+            self._ordered = None
+        elif self._stopping is not StopReason.QUICK:
+            order = channel.read_order(self._end)
+            if order is not None:
+                self._begin_stop(order.reason)
+        return self._stopping
+
+    def _begin_stop(self, reason: StopReason) -> None:
+        if self._stopping is None:
+            self._deadline = monotonic() + self.settings.graceful_timeout
+            self.slot.stage = Stage.STOPPING
+            if os.getppid() != self._arbiter:
+                self._arbiter_died()
+        if self._stopping is None or reason is StopReason.QUICK:
+            self._stopping = reason
+
+    def _arbiter_died(self) -> None:
+        """Nobody else is left to keep new connections out while the queue runs dry."""
+        self.log.error("the arbiter (pid %d) is gone: finishing what is queued, then leaving", self._arbiter)
+        for listener in self.shared:
+            stop_queueing(listener)
+
+    def order(self, reason: StopReason) -> None:
+        """Order the stop from inside the process, as its signal handlers do."""
+        self._ordered = reason
+        channel.hang_up(self._end)
+
+    def time_left(self) -> float:
+        """Return the seconds left of `graceful_timeout` since the stop began."""
+        return max(self._deadline - monotonic(), 0.0)
+
+    def ready(self) -> None:
+        """Tell the arbiter that connections are accepted from now on."""
+        self.slot.stage = Stage.READY
+        channel.report(self._end, Report.READY)
+
+    def retire(self) -> None:
+        """Ask the arbiter for a successor."""
+        channel.report(self._end, Report.RETIRE)
+
+    def service(self, *, keepalive: float) -> Service:
+        """Return the application as something that connections can be served with.
+
+        Args:
+            keepalive: seconds that a connection may be idle between requests, 0 to close after each response.
+
+        Raises:
+            ConfigError: the settings about proxies contradict themselves.
+        """
+        settings = self.settings
+        try:
+            forward = ForwardPolicy(
+                settings.forwarded_allow_ips,
+                settings.secure_scheme_headers,
+                settings.forwarder_headers,
+                settings.header_map,
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        return Service(
+            self.app,
+            settings,
+            forward,
+            self.slot,
+            self.log,
+            self._logs.access,
+            self._request_hooks(),
+            keepalive=keepalive,
+            max_requests=_with_jitter(settings.max_requests, settings.max_requests_jitter),
+            retire=self.retire,
+        )
+
+    def _request_hooks(self) -> RequestHooks | None:
+        hooks = self._hooks
+        if hooks.pre_request is None and hooks.post_request is None:
+            return None
+        return RequestHooks(self._facade, hooks.pre_request, hooks.post_request, self.log)
+
+
+def _with_jitter(limit: int, jitter: int) -> int:
+    """Return the request limit of this worker, so that not all are replaced at the same moment."""
+    if not limit or not jitter:
+        return limit
+    return limit + int.from_bytes(os.urandom(4), "big") % (jitter + 1)

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: MIT
+"""`-k sync`: one thread, one request at a time, and the connection closes after each response.
+
+Slow clients do not count as a request: half a head, a small body on its way or a response that is not
+taken wait in the poll set. `timeout` is the time that a request may take without any progress.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from prefork.worker import API_VERSION, Context, Worker
+from prefork.workers.context import WorkerContext
+from prefork.workers.loop import Loop
+
+
+class SyncWorker(Worker):
+    """One request at a time."""
+
+    api = API_VERSION
+    keepalive: ClassVar[float] = 0.0
+    """Seconds that a connection may be idle between requests."""
+
+    def run(self, ctx: Context) -> None:
+        """Serve until `ctx.stop_fd` is readable; return when drained."""
+        assert isinstance(ctx, WorkerContext)
+        loop = Loop(ctx, ctx.service(keepalive=self.keepalive))
+        ctx.on_abort = loop.aborted
+        loop.run()

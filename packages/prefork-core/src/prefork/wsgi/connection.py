@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: MIT
+"""One client connection of a worker: its socket, its HTTP state, and what it waits for."""
+
+from __future__ import annotations
+
+from enum import Enum
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from prefork.errors import ClientDisconnected, ClientStalled, ProtocolError
+from prefork.http.connection import ServerConnection
+from prefork.net.pace import Pace
+from prefork.net.stream import RECEIVE_SIZE, Stream
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+
+    from prefork.http import Limits
+    from prefork.wsgi.environ import Peer
+    from prefork.wsgi.response import Response
+
+PENDING_LIMIT: Final = 256 * 1024
+"""Bytes of response kept for a client that does not take them; beyond, the application has to wait."""
+
+
+class Waits(Enum):
+    """What a connection waits for while no thread is with it."""
+
+    FIRST_BYTE = "first byte"
+    """It is idle: nothing of a request has arrived."""
+    HEAD = "rest of the head"
+    BODY = "rest of a small body"
+    FLUSH = "client taking the response"
+    DRAIN = "rest of a body that nobody wants"
+    LINGER = "client closing"
+
+
+class Limit(Protocol):
+    """What a connection must know of its worker."""
+
+    body_timeout: float
+    write_timeout: float
+    min_rate: int
+
+    def waiting(self, deadline: float) -> None:
+        """Note that a thread waits for the client until a deadline (monotonic seconds)."""
+
+    def progress(self) -> None:
+        """Note that the request being served has moved."""
+
+
+class Connection:
+    """A client connection.
+
+    Args:
+        sock: the connected socket.
+        peer: its other end.
+        base: what all environs of its listener share.
+        limits: what the peer may send.
+        worker: limits of time, and who hears of progress.
+
+    Attributes:
+        waits: what it waits for.
+        watched: the events for which it is in the poll set, 0 for none.
+        fresh: whether it has brought no request yet.
+        deadline: until when, in monotonic seconds.
+        began: monotonic seconds at which the first byte of the request arrived.
+        response: what is or was being answered, None before.
+        close_body: what must be called when the response is out, None for nothing.
+        outcome: what the access log will say of the request.
+        refused: the status of the error response sent in place of the application's, 0 for none.
+    """
+
+    __slots__ = (
+        "_ahead",
+        "_pace",
+        "_worker",
+        "base",
+        "began",
+        "close_body",
+        "deadline",
+        "environ",
+        "fresh",
+        "http",
+        "outcome",
+        "peer",
+        "refused",
+        "response",
+        "stream",
+        "waits",
+        "watched",
+    )
+
+    def __init__(
+        self, sock: socket.socket, peer: Peer, base: Mapping[str, Any], limits: Limits, worker: Limit
+    ) -> None:
+        self.stream = Stream(sock)
+        self.http = ServerConnection(limits)
+        self.peer = peer
+        self.base = base
+        self._worker = worker
+        self._ahead: list[bytes] = []
+        self._pace: Pace | None = None
+        self.waits = Waits.FIRST_BYTE
+        self.watched = 0
+        self.fresh = True
+        self.deadline = 0.0
+        self.began = 0.0
+        self.response: Response | None = None
+        self.environ: dict[str, Any] | None = None
+        self.close_body: Callable[[], object] | None = None
+        self.outcome = "ok"
+        self.refused = 0
+
+    def await_body(self) -> None:
+        """Begin to wait for body bytes; sets the deadline."""
+        now = monotonic()
+        if self._pace is None:
+            self._pace = Pace(self._worker.body_timeout, self._worker.min_rate, now)
+        else:
+            self._pace.resume(now)
+        self.deadline = self._pace.deadline()
+
+    def await_flush(self) -> None:
+        """Begin to wait for the client to take the response; sets the deadline."""
+        self._pace = Pace(self._worker.write_timeout, self._worker.min_rate, monotonic())
+        self.deadline = self._pace.deadline()
+
+    def moved(self, count: int) -> None:
+        """Note that bytes that were waited for came or went; sets the deadline anew."""
+        if self._pace is not None:
+            self._pace.moved(count, monotonic())
+            self.deadline = self._pace.deadline()
+
+    def read_ahead(self, limit: int) -> bool:
+        """Collect the body before the application is called.
+
+        Args:
+            limit: stop collecting when so many bytes are there.
+
+        Returns:
+            Whether the application can be called: the body is whole, or too large to be held.
+
+        Raises:
+            ProtocolError, ClientDisconnected: as `ServerConnection.read_body`.
+        """
+        have = sum(map(len, self._ahead))
+        while have < limit:
+            piece = self.http.read_body(limit - have)
+            if not piece:
+                return piece is not None
+            self._ahead.append(piece)
+            have += len(piece)
+        return True
+
+    def read_body(self, limit: int) -> bytes:
+        """Return body bytes to the application, waiting for them if need be; the source of `wsgi.input`.
+
+        Raises:
+            ClientDisconnected: the client went away, stalled, or broke its body.
+        """
+        if self._ahead:
+            piece = self._ahead[0]
+            if len(piece) <= limit:
+                return self._ahead.pop(0)
+            self._ahead[0] = piece[limit:]
+            return piece[:limit]
+        while True:
+            try:
+                found = self.http.read_body(limit)
+            except ProtocolError as error:
+                raise ClientDisconnected(
+                    f"the request body is broken: {error.message}", error.status
+                ) from error
+            if found is not None:
+                self._worker.progress()
+                return found
+            self._receive_body()
+
+    def _receive_body(self) -> None:
+        interim = self.http.take_continue()
+        if interim:
+            self.stream.send(interim)
+        data = self.stream.receive()
+        if data is None:
+            self.await_body()
+            self._worker.waiting(self.deadline)
+            if not self.stream.wait(self.deadline, monotonic, to_write=False):
+                self.http.persistent = False
+                raise ClientStalled("the client sends its body too slowly", 408)
+            data = self.stream.receive()
+        if data is not None:
+            self.moved(len(data))
+            self.http.feed(data)
+
+    def send(self, data: bytes) -> None:
+        """Send response bytes; waits only for a client that is far behind.
+
+        Raises:
+            ClientDisconnected: the client went away, or takes the response too slowly.
+        """
+        self.stream.send(data)
+        if self.stream.pending > PENDING_LIMIT:
+            self._push()
+        self._worker.progress()
+
+    def _push(self) -> None:
+        """Wait until the client has taken enough for the application to go on."""
+        stream = self.stream
+        self.await_flush()
+        while stream.pending > PENDING_LIMIT // 2:
+            self._worker.waiting(self.deadline)
+            if not stream.wait(self.deadline, monotonic, to_write=True):
+                raise ClientStalled("the client takes the response too slowly")
+            before = stream.taken
+            stream.flush()
+            self.moved(stream.taken - before)
+
+    def discard(self) -> bool:
+        """Drop what has arrived of a body that nobody wants; return whether it was whole."""
+        self._ahead.clear()
+        while piece := self.http.read_body(RECEIVE_SIZE):
+            self.moved(len(piece))
+        return piece is not None
+
+    def reset(self) -> None:
+        """Forget the request that was served."""
+        self.fresh = False
+        self._ahead.clear()
+        self._pace = None
+        self.response = None
+        self.environ = None
+        self.close_body = None
+        self.outcome = "ok"

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+"""`wsgi.errors`: a text stream whose lines go to the error log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Iterable
+
+
+class ErrorStream:
+    """A text stream in front of a logger (PEP 3333, "Input and Error Streams").
+
+    Args:
+        log: gets each whole line at level ERROR.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        """Add text; whole lines are logged."""
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            if line:
+                self._log.error("%s", line)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Add several pieces of text."""
+        self.write("".join(lines))
+
+    def flush(self) -> None:
+        """Log what there is of a line."""
+        if self._line:
+            self.write("\n")

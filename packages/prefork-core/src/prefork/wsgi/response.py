@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""The response of one request, from the application's side (PEP 3333).
+
+Holds the order of `start_response`, `write` and iteration, and the promise of Content-Length. How the
+bytes are framed is the connection's business, and how they are sent that of the function it is given.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from prefork.http.framing import Framing
+from prefork.http.response import ResponseHead, check_head
+from prefork.http.states import Writing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+
+    from prefork.http import ServerConnection
+
+    ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+_BLOCK: Final = 64 * 1024
+
+
+class Readable(Protocol):
+    """What `wsgi.file_wrapper` can wrap."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, b"" at the end."""
+
+
+class FileWrapper:
+    """`wsgi.file_wrapper`: a file as a response body, sent by `sendfile` where that is possible.
+
+    Args:
+        filelike: the file, at the place where the response begins.
+        blksize: bytes to read at once where it is not.
+    """
+
+    __slots__ = ("blksize", "filelike")
+
+    def __init__(self, filelike: Readable, blksize: int = _BLOCK) -> None:
+        self.filelike = filelike
+        self.blksize = blksize
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Iterate over the blocks of the file."""
+        return iter(lambda: self.filelike.read(self.blksize), b"")
+
+    def close(self) -> None:
+        """Close the file, if it can be closed."""
+        close = getattr(self.filelike, "close", None)
+        if close is not None:
+            close()
+
+
+class Response:
+    """What the application answers, on its way out.
+
+    Args:
+        http: the connection, with the request being served.
+        send: takes the bytes that go out; may raise an OSError when the client is gone.
+        date: returns the value of Date.
+        server: the value of Server, "" for none.
+
+    Attributes:
+        head: what the application gave to `start_response`, checked; None before.
+        status: the whole status of it, "200 OK"; "" before.
+        headers: the fields of it, as given.
+        sent: bytes of body sent, without framing.
+        begun: the status code whose head went out, 0 before.
+        fault: what was wrong with the length of the body; "" for nothing.
+    """
+
+    __slots__ = ("_date", "_http", "_send", "_server", "begun", "fault", "head", "headers", "sent", "status")
+
+    def __init__(
+        self, http: ServerConnection, send: Callable[[bytes], None], date: Callable[[], str], server: str
+    ) -> None:
+        self._http = http
+        self._send = send
+        self._date = date
+        self._server = server
+        self.head: ResponseHead | None = None
+        self.status = ""
+        self.headers: list[tuple[str, str]] = []
+        self.sent = 0
+        self.begun = 0
+        self.fault = ""
+
+    def start(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /
+    ) -> Callable[[bytes], None]:
+        """`start_response` (PEP 3333, "The start_response() Callable").
+
+        Args:
+            status: "200 OK".
+            headers: pairs of native strings; a list.
+            exc_info: as of `sys.exc_info()`, when an error replaces the response begun before.
+
+        Returns:
+            The `write` callable.
+
+        Raises:
+            ValueError, TypeError: status or headers break the rules; nothing of them is sent.
+            AssertionError: called again without `exc_info`.
+            BaseException: the one in `exc_info`, when the head is out already.
+        """
+        if exc_info is not None:
+            try:
+                if self._http.writing is not Writing.HEAD:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # break the cycle through this frame
+        elif self.head is not None:
+            raise AssertionError("start_response was called twice without exc_info")
+        if not isinstance(headers, list):
+            raise TypeError(f"response headers must be a list, not {type(headers).__name__}")
+        self.head = check_head(status, headers)
+        self.status = status
+        self.headers = headers
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """The `write` callable of PEP 3333: send a piece of body, and the head before the first."""
+        if not isinstance(data, bytes):
+            raise TypeError(f"the application returned {type(data).__name__} as body, not bytes")
+        if data:
+            self._send(self._begin(None) + self._frame(data))
+
+    def send_list(self, body: list[bytes] | tuple[bytes, ...]) -> None:
+        """Send a body of which all pieces are there, in one write."""
+        try:
+            data = b"".join(body)
+        except TypeError:
+            wrong = next(type(piece) for piece in body if not isinstance(piece, bytes))
+            raise TypeError(f"the application returned {wrong.__name__} as body, not bytes") from None
+        http = self._http
+        if http.writing is not Writing.HEAD:  # write() was called before
+            self._send(self._frame(data) + self._end())
+            return
+        if (self._started().length or 0) > len(data):
+            # Unless this is a response without a body, the connection will have to close when it is found
+            # too short, and RFC 9112 §9.6 wants that announced.
+            http.persistent = False
+        self._send(self._begin(len(data)) + self._frame(data) + self._end())
+
+    def send_iterable(self, body: Iterable[Any]) -> None:
+        """Send a body piece by piece, each as soon as it is there, as PEP 3333 demands."""
+        for piece in body:
+            self.write(piece)
+            if piece and self._http.framing is Framing.NONE:
+                # HEAD, 204 or 304: nobody will get the rest, and it may be endless.
+                break
+        self.finish()
+
+    def finish(self) -> None:
+        """End the response; sends the head if there was no body."""
+        rest = self._begin(0) if self._http.writing is Writing.HEAD else b""
+        rest += self._end()
+        if rest:
+            self._send(rest)
+
+    def begin_raw(self, length: int | None) -> bytes:
+        """Return the head for a body that is sent by another way, see `sent_raw`."""
+        return self._begin(length)
+
+    def sent_raw(self, count: int) -> None:
+        """Note bytes of body that went out without this object."""
+        self._http.sent_raw(count)
+        self.sent += count
+
+    def _started(self) -> ResponseHead:
+        if self.head is None:
+            raise AssertionError("the application returned a body without calling start_response")
+        return self.head
+
+    def _begin(self, length: int | None) -> bytes:
+        if self._http.writing is not Writing.HEAD:
+            return b""
+        head = self._started()
+        self.begun = head.status
+        return self._http.start_response(head, length, date=self._date(), server=self._server)
+
+    def _frame(self, data: bytes) -> bytes:
+        http = self._http
+        if http.framing is Framing.LENGTH:
+            missing = http.missing
+            if missing < len(data):
+                self.fault = "more"
+                data = data[:missing]
+        elif http.framing is Framing.NONE:
+            return b""
+        self.sent += len(data)
+        return http.frame(data)
+
+    def _end(self) -> bytes:
+        if self._http.missing > 0:
+            self.fault = "fewer"
+        return self._http.end_response()

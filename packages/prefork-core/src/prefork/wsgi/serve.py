@@ -1,0 +1,439 @@
+# SPDX-License-Identifier: MIT
+"""Serving WSGI: what happens to a connection when it can be read, written, or is late.
+
+This is the one place that calls the application. It never waits for a client that has not sent a
+whole head, or that has not taken a finished response: it says what to wait for, and whoever runs the
+poll set calls again. So half a request costs no thread.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from enum import Enum
+from math import inf
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, Final
+
+from prefork.errors import ClientDisconnected, ClientStalled, ProtocolError
+from prefork.http.framing import Framing
+from prefork.http.states import Reading, Writing
+from prefork.net.clock import http_date
+from prefork.net.stream import FilePart
+from prefork.observe.access import Exchange
+from prefork.wsgi.connection import Connection, Waits
+from prefork.wsgi.environ import make_environ
+from prefork.wsgi.input import Input
+from prefork.wsgi.response import FileWrapper, Response
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+
+    from prefork.http import Request
+    from prefork.http.forwarded import ForwardPolicy
+    from prefork.observe.access import AccessLog
+    from prefork.process.scoreboard import Slot
+    from prefork.settings import Settings
+    from prefork.wsgi.requesthooks import RequestHooks
+
+BODY_HELD: Final = 64 * 1024
+"""Bytes of body that are collected before the application is called."""
+
+LINGER: Final = 2.0
+"""Seconds in which a client may read the last response before the socket is closed (RFC 9112 §9.6)."""
+
+_NO_BODY: Final = Input(lambda _limit: b"")
+
+
+class Wants(Enum):
+    """What the poll set is to do with a connection."""
+
+    READ = "read"
+    """Call `Service.readable` when something has arrived."""
+    WRITE = "write"
+    """Call `Service.writable` when the client takes something."""
+    TURN = "turn"
+    """Call `Service.proceed` soon: another request is here already, but others come first."""
+    CLOSE = "close"
+    """Close it."""
+
+
+class Service:
+    """An application and how it is served, for one worker.
+
+    Args:
+        app: the WSGI callable.
+        settings: the resolved settings.
+        forward: what proxies may say.
+        slot: the worker's part of the scoreboard.
+        log: the error log.
+        access: the access log, None for none.
+        hooks: runs the hooks of a request, None when there are none.
+        keepalive: seconds that a connection may be idle between requests, 0 to close after each response.
+        retire: called once, when `max_requests` requests were served.
+        max_requests: that number, 0 for none.
+    """
+
+    def __init__(  # noqa: PLR0913 (each is another seam)
+        self,
+        app: Callable[..., Any],
+        settings: Settings,
+        forward: ForwardPolicy,
+        slot: Slot,
+        log: logging.Logger,
+        access: AccessLog | None,
+        hooks: RequestHooks | None,
+        *,
+        keepalive: float,
+        max_requests: int,
+        retire: Callable[[], None],
+    ) -> None:
+        self.body_timeout = settings.body_timeout
+        self.write_timeout = settings.write_timeout
+        self.min_rate = settings.min_rate
+        self._app = app
+        self._forward = forward
+        self._slot = slot
+        self._log = log
+        self._access = access
+        self._hooks = hooks
+        self._header_timeout = settings.header_timeout or inf
+        self._timeout = settings.timeout
+        self._first_byte_timeout = settings.keepalive or settings.header_timeout or inf
+        self._keepalive = keepalive
+        self._server = settings.server_header
+        self._sendfile = settings.sendfile
+        self._max_requests = max_requests
+        self._retire = retire
+
+    # What the worker that watches over this one hears
+
+    def progress(self) -> None:
+        """Note that the request being served has moved."""
+        if self._timeout:
+            self._slot.deadline = monotonic() + self._timeout
+
+    def waiting(self, deadline: float) -> None:
+        """Note that the application waits for its client, which has a deadline of its own."""
+        if self._timeout:
+            self._slot.deadline = 0.0 if deadline == inf else deadline + self._timeout
+
+    def stop_keeping(self) -> None:
+        """Announce `Connection: close` on every response from now on."""
+        self._keepalive = 0.0
+
+    # Events of one connection
+
+    def opened(self, conn: Connection) -> Wants:
+        """Begin to serve a connection that was just accepted."""
+        conn.deadline = monotonic() + self._first_byte_timeout
+        return self.readable(conn)
+
+    def readable(self, conn: Connection) -> Wants:
+        """Take what has arrived."""
+        try:
+            data = conn.stream.receive()
+        except ClientDisconnected:
+            return self._gone(conn)
+        if data is None:
+            return Wants.READ
+        if conn.waits is Waits.LINGER:
+            return Wants.READ if data else Wants.CLOSE
+        conn.http.feed(data)
+        if conn.waits is not Waits.FIRST_BYTE:
+            conn.moved(len(data))
+        elif data:
+            conn.began = monotonic()
+            conn.waits = Waits.HEAD
+            conn.deadline = conn.began + self._header_timeout
+        return self.proceed(conn)
+
+    def proceed(self, conn: Connection) -> Wants:
+        """Go on as far as what has arrived allows."""
+        try:
+            if conn.waits is Waits.DRAIN:
+                return self._next(conn) if conn.discard() else Wants.READ
+            if conn.waits is Waits.BODY:
+                ready = conn.read_ahead(BODY_HELD)
+            else:
+                request = conn.http.next_request()
+                if request is None:
+                    return self._gone(conn) if conn.http.peer_closed else Wants.READ
+                ready = self._accept(conn, request)
+        except ProtocolError as error:
+            return self._refuse(conn, error.status, error.message)
+        except ClientDisconnected:
+            return self._gone(conn)
+        if not ready:
+            return Wants.READ
+        self._respond(conn)
+        return self._responded(conn)
+
+    def writable(self, conn: Connection) -> Wants:
+        """Go on sending what the client did not take before."""
+        stream = conn.stream
+        before = stream.taken
+        try:
+            flushed = stream.flush()
+        except OSError:
+            return self._gone(conn)
+        conn.moved(stream.taken - before)
+        return self._responded(conn) if flushed else Wants.WRITE
+
+    def expired(self, conn: Connection) -> Wants:
+        """End the wait of a connection whose deadline has passed."""
+        if conn.waits in {Waits.HEAD, Waits.BODY}:
+            conn.outcome = "timeout"
+            return self._refuse(conn, 408, f"timeout waiting for the {conn.waits.value}")
+        if conn.waits is Waits.FLUSH:
+            conn.outcome = "timeout"
+            return self._gone(conn)
+        return Wants.CLOSE
+
+    def killed(self, conn: Connection) -> None:
+        """Leave an access line for a request whose worker is about to be killed."""
+        conn.outcome = "timeout"
+        self._write_access(conn)
+
+    # Before the application
+
+    def _accept(self, conn: Connection, request: Request) -> bool:
+        """Take a request up; return whether the application can be called already."""
+        if not self._keepalive:
+            conn.http.persistent = False
+        if request.method == "CONNECT":
+            # RFC 9110 §9.3.6: a tunnel is a proxy's business, and its answer has other framing.
+            raise ProtocolError("CONNECT is for proxies", 501)
+        if not request.content_length or request.expects_continue or request.content_length > BODY_HELD:
+            return True
+        conn.waits = Waits.BODY
+        conn.await_body()
+        return conn.read_ahead(BODY_HELD)
+
+    def _refuse(self, conn: Connection, status: int, reason: str) -> Wants:
+        """Answer with an error, and close."""
+        if conn.outcome == "ok":
+            conn.outcome = "rejected"
+        self._log.info("%s from %s: %s", conn.outcome, conn.peer.address or "unix", reason)
+        self._send_error(conn, status)
+        self._write_access(conn)
+        return self._close(conn)
+
+    def _send_error(self, conn: Connection, status: int) -> bool:
+        """Send an error response if none was begun; return whether it was sent."""
+        rendered = conn.http.refuse(status, date=http_date(), server=self._server)
+        if not rendered:
+            return False
+        conn.refused = status
+        try:
+            conn.stream.send(rendered)
+        except ClientDisconnected:
+            return False
+        return True
+
+    # The application
+
+    def _respond(self, conn: Connection) -> None:
+        """Call the application and send what it answers, as far as the client takes it."""
+        request = conn.http.request
+        assert request is not None
+        slot = self._slot
+        now = monotonic()
+        slot.request_begin(request.method, request.target, now)
+        if self._timeout:
+            slot.deadline = now + self._timeout
+        response = conn.response = Response(conn.http, conn.send, http_date, self._server)
+        try:
+            forwarded = self._forward.apply(request, conn.peer.address)
+            body = Input(conn.read_body) if request.content_length else _NO_BODY
+            environ = conn.environ = make_environ(conn.base, request, conn.peer, forwarded, body)
+            if self._hooks is not None:
+                self._hooks.before(request)
+            self._call(conn, environ, response)
+        except ClientDisconnected as error:
+            self._client_failed(conn, error)
+        except ProtocolError as error:
+            conn.outcome = "rejected"
+            self._log.info("rejected from %s: %s", conn.peer.address or "unix", error.message)
+            self._send_error(conn, error.status)
+        except (Exception, SystemExit, GeneratorExit):
+            # sys.exit() in a view must not end the worker, which has other clients.
+            self._application_failed(conn, request)
+        if response.fault:
+            self._log.warning(
+                "%s %s: the application sent %s bytes than its Content-Length",
+                request.method,
+                request.target,
+                response.fault,
+            )
+        if self._hooks is not None:
+            self._hooks.after(request, conn.environ, response)
+        slot.deadline = 0.0
+        slot.request_end()
+
+    def _call(self, conn: Connection, environ: dict[str, Any], response: Response) -> None:
+        body = self._app(environ, response.start)
+        kind = type(body)
+        try:
+            if kind is list or kind is tuple:
+                response.send_list(body)
+                return
+            if kind is FileWrapper and self._send_file(conn, response, body):
+                conn.close_body, body = body.close, None
+                return
+            response.send_iterable(body)
+        finally:
+            close = getattr(body, "close", None)
+            if close is not None:
+                close()
+
+    def _send_file(self, conn: Connection, response: Response, body: FileWrapper) -> bool:
+        """Send a regular file by sendfile; return False when that is not possible."""
+        fileno = getattr(body.filelike, "fileno", None)
+        if (
+            not self._sendfile
+            or fileno is None
+            or conn.http.writing is not Writing.HEAD
+            or response.head is None
+        ):
+            return False
+        try:
+            fd = fileno()
+            status = os.fstat(fd)
+            offset = body.filelike.tell()  # type: ignore[attr-defined]
+        except (OSError, AttributeError):
+            return False
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        size = max(status.st_size - offset, 0)
+        conn.send(response.begin_raw(size))
+        if conn.http.framing is not Framing.NONE:
+            size = min(size, conn.http.missing)
+            if size:
+                conn.stream.send_file(FilePart(fd, offset, size))
+                response.sent_raw(size)
+        response.finish()
+        return True
+
+    def _client_failed(self, conn: Connection, error: ClientDisconnected) -> None:
+        """The client went away or stalled; the application could do nothing about it."""
+        stalled = isinstance(error, ClientStalled)
+        conn.outcome = "timeout" if stalled else "rejected" if error.status else "aborted"
+        self._log.info("%s by %s: %s", conn.outcome, conn.peer.address or "unix", error)
+        if not (error.status and self._send_error(conn, error.status)):
+            conn.http.abort()
+            conn.stream.drop()
+
+    def _application_failed(self, conn: Connection, request: Request) -> None:
+        """The application raised: a 500, or a response that visibly breaks off."""
+        self._log.exception("error in the application: %s %s", request.method, request.target)
+        if conn.http.writing is Writing.DONE:
+            return  # the client has its answer; only close() has raised
+        conn.outcome = "error"
+        self._slot.errors += 1
+        if conn.http.writing is Writing.HEAD:
+            self._send_error(conn, 500)
+        else:
+            conn.http.abort()
+            if conn.http.framing is Framing.CLOSE:
+                conn.stream.reset()
+
+    # After the application
+
+    def _responded(self, conn: Connection) -> Wants:
+        """Decide what comes after a response that has ended, or was given up."""
+        if not conn.stream.flushed:
+            if conn.waits is not Waits.FLUSH:
+                conn.waits = Waits.FLUSH
+                conn.await_flush()
+            return Wants.WRITE
+        self._end_exchange(conn)
+        return self._next(conn)
+
+    def _end_exchange(self, conn: Connection) -> None:
+        close_body, conn.close_body = conn.close_body, None
+        if close_body is not None:
+            try:
+                close_body()
+            except Exception:
+                self._log.exception("error in close() of the response")
+        self._write_access(conn)
+        conn.response = None
+        if self._max_requests and self._slot.requests >= self._max_requests:
+            self._max_requests = 0
+            self._retire()
+
+    def _next(self, conn: Connection) -> Wants:
+        http = conn.http
+        if http.next_cycle():
+            conn.reset()
+            now = monotonic()
+            if http.buffered:
+                conn.began = now
+                conn.waits = Waits.HEAD
+                conn.deadline = now + self._header_timeout
+                return Wants.TURN
+            conn.waits = Waits.FIRST_BYTE
+            conn.deadline = now + self._keepalive
+            return Wants.READ
+        if http.persistent and http.reading is Reading.BODY and conn.waits is not Waits.DRAIN:
+            conn.waits = Waits.DRAIN
+            conn.await_body()
+            return self.proceed(conn)
+        return self._close(conn)
+
+    def _close(self, conn: Connection) -> Wants:
+        """Close a connection so that its client can read the last response.
+
+        Closing a socket with unread data, or on which data arrives later, makes the kernel send a reset, and
+        that deletes what the client has received but not read. A client that has announced that this was its
+        last request sends nothing more, so there it cannot happen.
+        """
+        http = conn.http
+        request = http.request
+        if http.peer_closed or conn.outcome == "aborted":
+            return Wants.CLOSE
+        if (
+            request is not None
+            and not request.persistent
+            and http.reading is Reading.DONE
+            and not http.buffered
+        ):
+            return Wants.CLOSE
+        conn.stream.half_close()
+        conn.waits = Waits.LINGER
+        conn.deadline = monotonic() + LINGER
+        return Wants.READ
+
+    def _gone(self, conn: Connection) -> Wants:
+        """The client closed the connection, or broke it."""
+        if conn.waits in {Waits.HEAD, Waits.BODY, Waits.FLUSH}:
+            if conn.outcome == "ok":
+                conn.outcome = "aborted"
+            conn.http.abort()
+            self._end_exchange(conn)
+        return Wants.CLOSE
+
+    def _write_access(self, conn: Connection) -> None:
+        if self._access is None:
+            return
+        request = conn.http.request
+        response = conn.response
+        duration = monotonic() - conn.began
+        exchange = Exchange(
+            peer=conn.peer.address,
+            environ=conn.environ,
+            status=conn.refused or (response.begun if response is not None else 0),
+            headers=response.headers if response is not None else (),
+            sent=response.sent if response is not None else 0,
+            started=time() - duration,
+            duration=duration,
+            outcome=conn.outcome,
+        )
+        if request is not None:
+            exchange.method = request.method
+            exchange.target = request.target
+            exchange.protocol = request.version
+            exchange.fields = request.fields
+        self._access.write(exchange)
