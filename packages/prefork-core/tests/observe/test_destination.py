@@ -9,16 +9,13 @@ import sys
 import textwrap
 import threading
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from prefork.errors import ConfigError
 from prefork.observe import destination
 from prefork.observe.destination import Destination, identity
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Reports:

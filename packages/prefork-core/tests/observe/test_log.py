@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,6 @@ from prefork.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from prefork.observe.log import Logs
 
@@ -257,8 +257,9 @@ def test_usr1_reopens_both_logs_in_the_middle_of_writing(tmp_path: Path) -> None
             os.rename("access", f"access.{turns}")
             os.rename("error", f"error.{turns}")
             logs.reopen()
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
 
-        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
         for number in range(5000):
             logs.access.write(Exchange(target=f"/?{number}"))
             logs.error.info("%d", number)
