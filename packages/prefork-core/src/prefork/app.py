@@ -14,7 +14,7 @@ import inspect
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from prefork.errors import AppError, BootError
 from prefork.settings.spelling import nearest
@@ -92,12 +92,11 @@ def load(text: str, pythonpath: Sequence[str] = ()) -> Callable[..., Any]:
     spec = parse(text)
     _search_in([str(Path.cwd()), *pythonpath])
     module = _import(spec)
-    found: Any
     found, name = _follow(spec, module) if spec.path else _default(spec, module)
     if spec.call is not None:
         found, name = _made(spec, found), f"what {text} returned"
     _check_wsgi(spec, found, name)
-    return found
+    return cast("Callable[..., Any]", found)
 
 
 def _refuse_path(text: str, module: str, rest: str) -> None:
@@ -183,7 +182,7 @@ def _follow(spec: Spec, module: ModuleType) -> tuple[object, str]:
         if not hasattr(found, attribute):
             what = f"module {name!r}" if step == 0 else name
             raise AppError(
-                _has_none(what, attribute, module, found), hint=_suggestion(spec, attribute, found)
+                _has_none(what, repr(attribute), module, found), hint=_suggestion(spec, attribute, found)
             )
         found = getattr(found, attribute)
         name += f"{'.' if step else ':'}{attribute}"
@@ -194,7 +193,7 @@ def _default(spec: Spec, module: ModuleType) -> tuple[object, str]:
     for name in DEFAULT_NAMES:
         if hasattr(module, name):
             return getattr(module, name), f"{spec.module}:{name}"
-    wanted = "' or '".join(DEFAULT_NAMES)
+    wanted = " or ".join(map(repr, DEFAULT_NAMES))
     raise AppError(
         _has_none(f"module {spec.module!r}", wanted, module, module),
         hint=_suggestion(spec, DEFAULT_NAMES[0], module),
@@ -203,12 +202,16 @@ def _default(spec: Spec, module: ModuleType) -> tuple[object, str]:
 
 def _has_none(what: str, wanted: str, module: ModuleType, owner: object) -> str:
     offered = ", ".join(_names(owner)[:_MOST_NAMES]) or "nothing that can be called"
-    return f"{what} has no {wanted!r}; it has: {offered} ({getattr(module, '__file__', 'no file')})"
+    return f"{what} has no {wanted}; it has: {offered} ({getattr(module, '__file__', 'no file')})"
 
 
 def _names(owner: object) -> list[str]:
     """Return what could be an application: callables, those defined in the owner first."""
-    known = {name: value for name, value in vars(owner).items() if callable(value) and name[0] != "_"}
+    known = {
+        name: value
+        for name, value in getattr(owner, "__dict__", {}).items()
+        if callable(value) and name[0] != "_"
+    }
     own = getattr(owner, "__name__", None)
     return sorted(known, key=lambda name: (getattr(known[name], "__module__", None) != own, name))
 

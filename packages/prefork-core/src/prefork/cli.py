@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    loaded = load(arguments, os.environ, os.getcwd())  # noqa: PTH109  (a text, as $PWD is)
+    loaded = load(arguments, os.environ, os.getcwd())
     match loaded.command:
         case Command.VERSION:
             _say(f"prefork {__version__}")

@@ -47,7 +47,7 @@ def choose(cwd: str) -> Choice:
     """
     found = [name for name in DEFAULTS if _is_candidate(Path(cwd, name))]
     if len(found) > 1:
-        return Choice(found[0], (f"{found[0]} is used; {' and '.join(found[1:])} is not read",))
+        return Choice(found[0], (f"{found[0]} is used; not read: {', '.join(found[1:])}",))
     if not found and Path(cwd, _GUNICORN).is_file():
         return Choice(None, (f"{_GUNICORN} is only read when it is named: -c {_GUNICORN}",))
     return Choice(found[0] if found else None, ())

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import prefork
+from prefork.errors import ExitCode
+
+# The folders that this process imports from, so that the package need not be installed.
+_SOURCES = os.pathsep.join(entry for entry in (str(Path(prefork.__file__).parents[1]), *sys.path) if entry)
+
+
+def run(cwd: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    clean = {
+        name: text for name, text in os.environ.items() if not name.startswith(("PREFORK_", "WEB_", "PORT"))
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "prefork", *arguments],
+        cwd=cwd,
+        env={**clean, "PYTHONPATH": _SOURCES, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def folder_with(path: Path, text: str) -> Path:
+    (path / "app.py").write_text(text)
+    return path
+
+
+WSGI = "def app(environ, start_response): return []\n"
+
+
+def test_the_version_is_printed(tmp_path: Path) -> None:
+    done = run(tmp_path, "--version")
+    assert (done.returncode, done.stdout) == (ExitCode.OK, f"prefork {prefork.__version__}\n")
+
+
+def test_help_is_printed(tmp_path: Path) -> None:
+    done = run(tmp_path, "--help", COLUMNS="60")
+    assert done.returncode == ExitCode.OK
+    assert done.stdout.startswith("usage: prefork [flags] MODULE:APP\n")
+    assert "-w, --workers" in done.stdout
+
+
+def test_no_application_is_a_usage_error(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert done.returncode == ExitCode.USAGE
+    assert done.stderr.startswith("prefork: error: no application is given\n  hint: ")
+    assert done.stdout == ""
+
+
+def test_print_config_prints_values_and_places(tmp_path: Path) -> None:
+    done = run(tmp_path, "--print-config", "--preload", PREFORK_WORKERS="3")
+    assert done.returncode == ExitCode.OK
+    assert "env PREFORK_WORKERS" in done.stdout
+    assert done.stderr.startswith("prefork: warning: flag --preload: ")
+
+
+def test_check_config_says_ok(tmp_path: Path) -> None:
+    done = run(folder_with(tmp_path, WSGI), "--check-config", "app:app")
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.OK, "ok\n", "")
+
+
+def test_check_config_loads_the_application_as_a_worker_would(tmp_path: Path) -> None:
+    """Another folder, variables and import path are in effect."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "lib").mkdir()
+    (tmp_path / "site" / "lib" / "beside_it.py").touch()
+    folder_with(tmp_path / "site", f"import os, beside_it\nos.environ['GIVEN']\n{WSGI}")
+    done = run(
+        tmp_path, "--check-config", "app:app", "--chdir", "site", "-e", "GIVEN=1", "--pythonpath", "lib"
+    )
+    assert (done.returncode, done.stderr) == (ExitCode.OK, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "code", "message"),
+    [
+        (["--wrokers=3"], WSGI, ExitCode.USAGE, "did you mean --workers?"),
+        (["--workers=x"], WSGI, ExitCode.USAGE, "flag --workers: workers is 'x'"),
+        (["-c", "missing.py"], WSGI, ExitCode.CONFIG, "cannot read the configuration file"),
+        (["-b", "127.0.0.1:many"], WSGI, ExitCode.CONFIG, "127.0.0.1:many"),
+        (["--access-logformat", "%(nothing)s"], WSGI, ExitCode.CONFIG, "nothing"),
+        (["-k", "no-such-worker"], WSGI, ExitCode.CONFIG, "no-such-worker"),
+        (["--chdir", "nowhere"], WSGI, ExitCode.CONFIG, "chdir: cannot change to nowhere"),
+        ([], "1 / 0", ExitCode.BOOT, "ZeroDivisionError: division by zero\nprefork: error: "),
+        ([], "other = 1", ExitCode.APP, "module 'app' has no 'app'"),
+    ],
+)
+def test_check_config_ends_with_the_code_of_what_is_wrong(
+    tmp_path: Path, arguments: list[str], text: str, code: ExitCode, message: str
+) -> None:
+    done = run(folder_with(tmp_path, text), "--check-config", "app:app", *arguments)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_error_of_prefork_has_no_traceback(tmp_path: Path) -> None:
+    assert "Traceback" not in run(tmp_path, "--check-config", "app:app").stderr
+
+
+def test_the_command_is_quick_to_import() -> None:
+    """150 ms, of which the best of five is held against a machine with other things to do."""
+    program = "import time; t = time.perf_counter(); import prefork.cli; print(time.perf_counter() - t)"
+    times = []
+    for _ in range(5):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": _SOURCES},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        times.append(float(done.stdout))
+    assert min(times) < 0.150
+
+
+def test_the_command_imports_nothing_that_only_serving_needs() -> None:
+    program = "import sys, prefork.cli; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": _SOURCES},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    heavy = {"argparse", "asyncio", "difflib", "logging", "socket", "ssl", "tomllib", "prefork.arbiter.boot"}
+    assert not heavy & set(done.stdout.split())
