@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -48,6 +49,8 @@ def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
         cwd=folder,
+        # Streams as they are outside of tests: buffered, so that what is flushed when can be seen.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )
 
 
@@ -361,6 +364,26 @@ def test_lines_lost_before_the_fork_are_told_by_the_parent_only(tmp_path: Path) 
         logs.close()
     """
     assert run(script, tmp_path).stderr.count("5 lines were lost") == 1
+
+
+def test_lines_lost_in_a_child_are_told_by_the_child(tmp_path: Path) -> None:
+    script = """
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+        logs = open_logs(Settings(accesslog="-"))
+        for _ in range(5):
+            logs.access.write(request)
+        if os.fork() == 0:
+            logs.access.write(request)
+            logs.access.write(request)
+            logs.close()
+            os._exit(0)
+        os.wait()
+        logs.close()
+    """
+    assert re.findall(r"\d+ lines were lost", run(script, tmp_path).stderr) == [
+        "2 lines were lost",
+        "5 lines were lost",
+    ]
 
 
 def test_captured_output_goes_to_the_error_log_also_after_a_reopen(tmp_path: Path) -> None:
