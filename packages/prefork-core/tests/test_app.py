@@ -241,8 +241,11 @@ def test_arguments_that_a_factory_does_not_take_are_a_slip_of_the_name(folder: F
 
 
 def test_what_a_factory_returned_must_be_an_application(folder: Folder) -> None:
-    name = folder.module("def create_app(): pass\nnumber = 1")
+    name = folder.module("def create_app(): pass\ndef wrapped(): return create_app\nnumber = 1")
     with pytest.raises(AppError, match=r"what .*create_app\(\) returned is None, not a callable"):
         load(f"{name}:create_app()")
+    with pytest.raises(AppError, match="returned does not take the two arguments") as caught:
+        load(f"{name}:wrapped()")
+    assert caught.value.hint == ""
     with pytest.raises(AppError, match="cannot be called, it is an int"):
         load(f"{name}:number()")

@@ -248,10 +248,9 @@ def _check_wsgi(spec: Spec, found: object, name: str) -> None:
         raise AppError(f"{name} is {_a(found)}, not a callable", hint=_callable_inside(name, found))
     if _is_asynchronous(found):
         raise AppError(f"{name} is an asynchronous (ASGI) application, but WSGI ones are served")
-    if _is_factory(found) and spec.call is None:
-        raise AppError(
-            f"{name} does not take the two arguments of a WSGI application", hint=f"did you mean {name}()?"
-        )
+    if _is_factory(found):
+        hint = "" if spec.call is not None else f"did you mean {name}()?"
+        raise AppError(f"{name} does not take the two arguments of a WSGI application", hint=hint)
 
 
 def _callable_inside(name: str, found: object) -> str:

@@ -170,6 +170,13 @@ def test_prefork_cmd_args_is_split_as_a_shell_does(tmp_path: Path) -> None:
         loaded(tmp_path, PREFORK_CMD_ARGS="--name 'two")
 
 
+def test_prefork_cmd_args_can_hold_a_command(tmp_path: Path) -> None:
+    assert loaded(tmp_path, PREFORK_CMD_ARGS="--check-config").command is Command.CHECK_CONFIG
+    assert (
+        loaded(tmp_path, "--print-config", PREFORK_CMD_ARGS="--check-config").command is Command.PRINT_CONFIG
+    )
+
+
 def test_an_unknown_variable_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^env PREFORK_WORKRES: .*\n  hint: did you mean workers\?"):
         loaded(tmp_path, PREFORK_WORKRES="3")

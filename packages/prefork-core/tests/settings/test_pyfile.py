@@ -88,6 +88,7 @@ def test_a_name_that_is_nearly_one_that_the_file_sets_too_is_a_helper(tmp_path: 
     [
         ("x = 1\n1 / 0", r"conf\.py:2: the configuration file raises ZeroDivisionError: division by zero"),
         ("def f():\n    raise KeyError('a')\nf()", r"conf\.py:2: .* KeyError: 'a'"),
+        ("import json\njson.loads('')", r"conf\.py:2: .* JSONDecodeError"),
         ("import nowhere_at_all", r"conf\.py:1: .* ModuleNotFoundError: No module named 'nowhere_at_all'"),
         ("workers = = 3", r"conf\.py:1: .* SyntaxError"),
         ("import sys\nsys.exit(3)", r"conf\.py:2: .* SystemExit: 3"),
