@@ -15,6 +15,8 @@ BIN: Final = Path(sys.executable).parent
 
 GUNICORN: Final = (sys.executable, "-m", "gunicorn", "--workers=1", "--log-level=warning", "--keep-alive=75")
 PREFORK: Final = (sys.executable, "-m", "prefork", "--workers=1", "--log-level=warning")
+KEEPALIVE: Final = "keepalive_worker:KeepAliveSync"
+"""sync closes after each response, as gunicorn's does; its loop can do otherwise, and this lets it."""
 UWSGI: Final = (str(BIN / "uwsgi"), "--module=hello:app", "--master", "--processes=1", "--need-app")
 UWSGI_QUIET: Final = ("--disable-logging", "--die-on-term", "--logto=/dev/null")
 WAITRESS: Final = f"""
@@ -57,7 +59,14 @@ def both(*command: str) -> dict[str, tuple[str, ...]]:
 
 
 SERVERS: Final = (
-    Server("prefork", "prefork-core", {"close": (*PREFORK, f"--bind={HOST}:{{port}}", "hello:app")}),
+    Server(
+        "prefork",
+        "prefork-core",
+        {
+            "close": (*PREFORK, "--worker-class=sync", f"--bind={HOST}:{{port}}", "hello:app"),
+            "keepalive": (*PREFORK, f"--worker-class={KEEPALIVE}", f"--bind={HOST}:{{port}}", "hello:app"),
+        },
+    ),
     # gunicorn's sync worker closes after every response, whatever the client asks for.
     Server("gunicorn-sync", "gunicorn", {"close": (*GUNICORN, f"--bind={HOST}:{{port}}", "hello:app")}),
     Server(
