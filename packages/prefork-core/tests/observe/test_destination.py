@@ -76,7 +76,7 @@ def test_a_log_is_not_inherited_by_programs_that_the_application_starts(tmp_path
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("none/log", "No such file or directory"), ("", "Is a directory"), ("a\0b", "embedded null byte")],
+    [("none/log", "No such file or directory"), ("", "Is a directory"), ("a\0b", "embedded null ")],
 )
 def test_a_file_that_cannot_be_opened_is_a_config_error_with_the_reason(
     tmp_path: Path, name: str, reason: str
