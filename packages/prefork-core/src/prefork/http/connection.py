@@ -15,7 +15,7 @@ from prefork.errors import ClientDisconnected, ProtocolError
 from prefork.http import response
 from prefork.http.body import ChunkedDecoder, Decoder, LengthDecoder
 from prefork.http.buffer import ReceiveBuffer
-from prefork.http.framing import CHUNKED, Framing, Plan, plan_response
+from prefork.http.framing import CHUNKED, Framing, plan_response
 from prefork.http.head import Request, parse_head
 from prefork.http.states import Reading, Writing
 
@@ -128,11 +128,11 @@ class ServerConnection:
     def _begin(self, request: Request) -> None:
         self.request = request
         self._scanned = 0
-        self._unanswered_continue = request.expects_continue
         if not request.persistent:
             self.persistent = False
         if request.content_length:
             self.reading = Reading.BODY
+            self._unanswered_continue = request.expects_continue
             self._body = (
                 ChunkedDecoder(self._limits)
                 if request.content_length == CHUNKED
@@ -204,14 +204,25 @@ class ServerConnection:
             self.persistent = False
         known = length if head.length is None else head.length
         plan = plan_response(request, head.status, known, persistent=self.persistent)
-        self._apply(plan)
+        self.writing = Writing.BODY
+        self.framing, self._promised, self.persistent = plan
         return response.render_head(head, plan, version=request.version, date=date, server=server)
 
-    def _apply(self, plan: Plan) -> None:
-        self.writing = Writing.BODY
-        self.persistent = plan.persistent
-        self.framing = plan.framing
-        self._promised = plan.length
+    def respond(self, head: ResponseHead, body: bytes, *, date: str, server: str) -> bytes:
+        """Return a whole response of which everything is known: one write, and nothing to frame.
+
+        Args:
+            head: what the application gave, checked.
+            body: all of the body. If it is not as long as the application said, use `start_response`.
+            date: the value of Date.
+            server: the value of Server, "" for none.
+        """
+        rendered = self.start_response(head, len(body), date=date, server=server)
+        self.writing = Writing.DONE
+        if self.framing is Framing.NONE:
+            return rendered
+        self._promised = 0
+        return rendered + body
 
     def frame(self, data: bytes) -> bytes:
         """Return a piece of body as it goes out.
@@ -294,5 +305,6 @@ class ServerConnection:
         self.reading = Reading.HEAD
         self.writing = Writing.HEAD
         self._body = None
+        self._unanswered_continue = False
         self._skipped = False
         return True

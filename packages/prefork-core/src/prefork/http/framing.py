@@ -102,6 +102,8 @@ def content_length(value: str) -> int:
 
 def _persistent(connection: str, *, modern: bool) -> bool:
     """RFC 9112 §9.3: `close` wins; HTTP/1.0 persists only when it asks to."""
+    if connection == "keep-alive":  # what nearly everybody sends
+        return True
     options = grammar.tokens(connection)
     return "close" not in options and (modern or "keep-alive" in options)
 

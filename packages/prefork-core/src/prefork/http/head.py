@@ -8,6 +8,8 @@ dictionary of names seen before. Knows nothing of sockets, time or settings.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from prefork.errors import ProtocolError
@@ -41,6 +43,12 @@ _SEED: Final = {spelling: _cgi_name(name) for name in _COMMON_NAMES for spelling
 # underscore are never in it: they need a decision each time (`_field_key`).
 _names: dict[str, str] = dict(_SEED)
 
+_HOSTS_KEPT: Final = 256
+# Values of Host already found to be well-formed.
+_hosts: set[str] = set()
+
+_NOTHING: Final[Mapping[str, list[str]]] = MappingProxyType({})
+
 
 class Request:
     """The head of one request, checked.
@@ -59,8 +67,7 @@ class Request:
         content_length: bytes of body, `framing.CHUNKED` for a chunked one, 0 for none.
         persistent: whether the client is willing to use the connection again.
         expects_continue: whether the client waits for 100 (Continue) before it sends the body.
-        size: bytes that the head took in the buffer.
-        raw: those bytes, without the empty line that ends them.
+        raw: the bytes of the head, without the empty line that ends it.
     """
 
     __slots__ = (
@@ -72,7 +79,6 @@ class Request:
         "persistent",
         "query",
         "raw",
-        "size",
         "target",
         "underscored",
         "version",
@@ -87,11 +93,15 @@ class Request:
         self.target = target
         self.version = version
         self.raw = raw
-        self.size = len(raw) + len(END)
         self.path = ""
         self.query = ""
         self.fields: dict[str, str] = {}
-        self.underscored: dict[str, list[str]] = {}
+        self.underscored: Mapping[str, list[str]] = _NOTHING
+
+    @property
+    def size(self) -> int:
+        """Bytes that the head took in the buffer."""
+        return len(self.raw) + len(END)
 
     def pairs(self) -> list[tuple[bytes, bytes]]:
         """Return the fields as sent: lower-cased name and trimmed value, in order (as ASGI wants)."""
@@ -190,39 +200,48 @@ def _parse_fields(request: Request, lines: list[str], limits: Limits) -> None:
     """RFC 9112 §5: each line is name, colon, value; only SP and HTAB are trimmed from the value."""
     if limits.fields and len(lines) > limits.fields:
         raise ProtocolError("too many header fields", 431)
-    if limits.field_size and len(request.raw) > limits.field_size:
+    raw = request.raw
+    if limits.field_size and len(raw) > limits.field_size:
         # Only now can one line be too long.
         _check_sizes(lines, limits.field_size)
-    fields = request.fields
-    repeated: list[tuple[str, str]] = []
     names = _names
-    untidy = (
-        b" \r" in request.raw or b"\t" in request.raw or b":  " in request.raw or request.raw[-1:] == b" "
-    )
+    try:
+        fields = {names[name]: value for line in lines for name, _, value in (line.partition(": "),)}
+    except KeyError:
+        fields = {}
+    # Nearly every head ends here: known names, each once, values that are there and need no trimming. Whatever
+    # else there may be is decided line by line.
+    if (
+        len(fields) != len(lines)
+        or "" in fields.values()
+        or b" \r" in raw
+        or b":  " in raw
+        or b"\t" in raw
+        or raw[-1:] == b" "
+    ):
+        fields = _decide_fields(request, lines)
+    request.fields = fields
+
+
+def _decide_fields(request: Request, lines: list[str]) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    underscored: dict[str, list[str]] = {}
+    repeated: list[tuple[str, str]] = []
     for line in lines:
-        name, colon, value = line.partition(": ")
-        if untidy:
-            value = value.strip(" \t")
-        try:
-            key = names[name]
-        except KeyError:
-            name, colon, value = line.partition(":")
-            value = value.strip(" \t")
-            found = _field_key(name, colon)
-            if found is None:
-                _keep_underscored(request, name, value)
-                continue
-            key = found
-        else:
-            if not colon:
-                # "Host" alone, or "Host:" with nothing behind it, never match with ": ".
-                raise ProtocolError("header line without a colon")
-        if key in fields:
+        name, colon, value = line.partition(":")
+        value = value.strip(" \t")
+        key = _field_key(name, colon)
+        if key is None:
+            underscored.setdefault(name.upper(), []).append(value)
+        elif key in fields:
             repeated.append((key, value))
         else:
             fields[key] = value
     if repeated:
         _join(fields, repeated)
+    if underscored:
+        request.underscored = underscored
+    return fields
 
 
 def _check_sizes(lines: list[str], size: int) -> None:
@@ -252,10 +271,6 @@ def _field_key(name: str, colon: str) -> str | None:
             _names = dict(_SEED)
         _names[name] = key
     return key
-
-
-def _keep_underscored(request: Request, name: str, value: str) -> None:
-    request.underscored.setdefault(name.upper(), []).append(value)
 
 
 def _join(fields: dict[str, str], repeated: list[tuple[str, str]]) -> None:
@@ -321,8 +336,11 @@ def _check_host(request: Request) -> None:
     if host is None:
         if request.version == "HTTP/1.1":
             raise ProtocolError("Host is missing")
-    elif not _host_is_valid(host):
-        raise ProtocolError("malformed Host")
+    elif host not in _hosts:
+        if not _host_is_valid(host):
+            raise ProtocolError("malformed Host")
+        if len(_hosts) < _HOSTS_KEPT:
+            _hosts.add(host)
 
 
 def _host_is_valid(host: str) -> bool:

@@ -205,6 +205,14 @@ class Connection:
             self._push()
         self._worker.progress()
 
+    def send_last(self, data: bytes) -> None:
+        """Send the last bytes of a response; what the client does not take is left to the poll set.
+
+        Raises:
+            ClientDisconnected: the client went away.
+        """
+        self.stream.send(data)
+
     def _push(self) -> None:
         """Wait until the client has taken enough for the application to go on."""
         stream = self.stream

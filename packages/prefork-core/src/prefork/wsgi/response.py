@@ -31,6 +31,16 @@ class Readable(Protocol):
         """Return up to `size` bytes, b"" at the end."""
 
 
+class Out(Protocol):
+    """Where the bytes of a response go. Both may raise an OSError when the client is gone."""
+
+    def send(self, data: bytes, /) -> None:
+        """Send bytes, with more to come; waits for a client that is far behind."""
+
+    def send_last(self, data: bytes, /) -> None:
+        """Send the last bytes; never waits."""
+
+
 class FileWrapper:
     """`wsgi.file_wrapper`: a file as a response body, sent by `sendfile` where that is possible.
 
@@ -61,7 +71,7 @@ class Response:
 
     Args:
         http: the connection, with the request being served.
-        send: takes the bytes that go out; may raise an OSError when the client is gone.
+        out: takes the bytes that go out.
         date: returns the value of Date.
         server: the value of Server, "" for none.
 
@@ -74,13 +84,12 @@ class Response:
         fault: what was wrong with the length of the body; "" for nothing.
     """
 
-    __slots__ = ("_date", "_http", "_send", "_server", "begun", "fault", "head", "headers", "sent", "status")
+    __slots__ = ("_date", "_http", "_send", "_send_last", "_server", "begun", "fault", "head", "headers", "sent", "status")
 
-    def __init__(
-        self, http: ServerConnection, send: Callable[[bytes], None], date: Callable[[], str], server: str
-    ) -> None:
+    def __init__(self, http: ServerConnection, out: Out, date: Callable[[], str], server: str) -> None:
         self._http = http
-        self._send = send
+        self._send = out.send
+        self._send_last = out.send_last
         self._date = date
         self._server = server
         self.head: ResponseHead | None = None
@@ -135,17 +144,22 @@ class Response:
         try:
             data = b"".join(body)
         except TypeError:
-            wrong = next(type(piece) for piece in body if not isinstance(piece, bytes))
-            raise TypeError(f"the application returned {wrong.__name__} as body, not bytes") from None
+            wrong = [type(piece).__name__ for piece in body if not isinstance(piece, bytes)]
+            raise TypeError(f"the application returned {wrong[0]} as body, not bytes") from None
         http = self._http
-        if http.writing is not Writing.HEAD:  # write() was called before
-            self._send(self._frame(data) + self._end())
+        head = self._started()
+        if http.writing is Writing.HEAD and (head.length is None or head.length == len(data)):
+            self.begun = head.status
+            out = http.respond(head, data, date=self._date(), server=self._server)
+            if http.framing is not Framing.NONE:
+                self.sent = len(data)
+            self._send_last(out)
             return
-        if (self._started().length or 0) > len(data):
+        if http.writing is Writing.HEAD and (head.length or 0) > len(data):
             # Unless this is a response without a body, the connection will have to close when it is found
             # too short, and RFC 9112 §9.6 wants that announced.
             http.persistent = False
-        self._send(self._begin(len(data)) + self._frame(data) + self._end())
+        self._send_last(self._begin(len(data)) + self._frame(data) + self._end())
 
     def send_iterable(self, body: Iterable[Any]) -> None:
         """Send a body piece by piece, each as soon as it is there, as PEP 3333 demands."""
@@ -161,7 +175,7 @@ class Response:
         rest = self._begin(0) if self._http.writing is Writing.HEAD else b""
         rest += self._end()
         if rest:
-            self._send(rest)
+            self._send_last(rest)
 
     def begin_raw(self, length: int | None) -> bytes:
         """Return the head for a body that is sent by another way, see `sent_raw`."""

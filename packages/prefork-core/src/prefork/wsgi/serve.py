@@ -243,7 +243,7 @@ class Service:
         slot.request_begin(request.method, request.target, now)
         if self._timeout:
             slot.deadline = now + self._timeout
-        response = conn.response = Response(conn.http, conn.send, http_date, self._server)
+        response = conn.response = Response(conn.http, conn, http_date, self._server)
         try:
             forwarded = self._forward.apply(request, conn.peer.address)
             body = Input(conn.read_body) if request.content_length else _NO_BODY
