@@ -209,18 +209,19 @@ class ServerConnection:
         return response.render_head(head, plan, version=request.version, date=date, server=server)
 
     def respond(self, head: ResponseHead, body: bytes, *, date: str, server: str) -> bytes:
-        """Return a whole response of which everything is known: one write, and nothing to frame.
+        """Return a whole response of which everything is known: one write.
 
         Args:
             head: what the application gave, checked.
-            body: all of the body. If it is not as long as the application said, use `start_response`.
+            body: all of the body.
             date: the value of Date.
             server: the value of Server, "" for none.
         """
         rendered = self.start_response(head, len(body), date=date, server=server)
+        if self._promised != len(body):
+            # HEAD, 204, 205 …, or not as long as the application said.
+            return rendered + self.frame(body) + self.end_response()
         self.writing = Writing.DONE
-        if self.framing is Framing.NONE:
-            return rendered
         self._promised = 0
         return rendered + body
 

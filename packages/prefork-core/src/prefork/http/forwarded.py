@@ -76,23 +76,23 @@ class TrustedPeers:
     def _decide(self, address: str) -> bool:
         # A listener on [::] sees IPv4 peers as ::ffff:192.0.2.1 (RFC 4291 §2.5.5.2); link-local ones
         # carry their interface (RFC 4007 §11), which no entry names.
-        plain = address.removeprefix(_MAPPED).partition("%")[0]
-        verdict = plain in self._exact and bool(plain)
-        if not verdict and self._networks:
-            verdict = self._in_network(plain)
+        plain = address.partition("%")[0]
+        name = plain.removeprefix(_MAPPED)
+        verdict = (bool(name) and name in self._exact) or (bool(self._networks) and self._in_network(plain))
         if len(self._verdicts) >= _VERDICTS_KEPT:
             self._verdicts = {}  # a new one: another thread may be reading the old one
         self._verdicts[address] = verdict
         return verdict
 
     def _in_network(self, address: str) -> bool:
-        from ipaddress import ip_address
+        from ipaddress import IPv6Address, ip_address
 
         try:
             ip = ip_address(address)
         except ValueError:
             return False
-        return any(ip in network for network in self._networks)
+        mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
+        return any(ip in network or (mapped is not None and mapped in network) for network in self._networks)
 
 
 def _network(entry: str) -> IPv4Network | IPv6Network:

@@ -8,13 +8,17 @@ dictionary of names seen before. Knows nothing of sockets, time or settings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prefork.errors import ProtocolError
 from prefork.http import framing, grammar
-from prefork.http.limits import METHOD_LENGTH, Limits
+from prefork.http.limits import METHOD_LENGTH
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from prefork.http.limits import Limits
 
 END: Final = b"\r\n\r\n"
 
@@ -209,8 +213,8 @@ def _parse_fields(request: Request, lines: list[str], limits: Limits) -> None:
         fields = {names[name]: value for line in lines for name, _, value in (line.partition(": "),)}
     except KeyError:
         fields = {}
-    # Nearly every head ends here: known names, each once, values that are there and need no trimming. Whatever
-    # else there may be is decided line by line.
+    # Nearly every head ends here: known names, each once, values that are there and need no trimming.
+    # Whatever else there may be is decided line by line.
     if (
         len(fields) != len(lines)
         or "" in fields.values()
@@ -339,7 +343,9 @@ def _check_host(request: Request) -> None:
     elif host not in _hosts:
         if not _host_is_valid(host):
             raise ProtocolError("malformed Host")
-        if len(_hosts) < _HOSTS_KEPT:
+        if len(_hosts) >= _HOSTS_KEPT:
+            _hosts.clear()  # whoever invents hosts must not make everybody's slow for ever
+        if len(host) <= _NAME_LENGTH_KEPT:
             _hosts.add(host)
 
 
