@@ -133,8 +133,6 @@ class Overdue:
     """A worker's deadline on the scoreboard has passed."""
 
     serial: int
-    what: str
-    """What it was doing, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,16 +197,18 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """Send SIGABRT, so that the worker shows where it is."""
+    """Send SIGABRT, so that the worker shows where it is; log why, and its request."""
 
     serial: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """Send SIGKILL."""
+    """Send SIGKILL; log why, and its request."""
 
     serial: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True)

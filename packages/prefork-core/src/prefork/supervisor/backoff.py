@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""How long to wait before a worker is started after one that failed.
+
+It decides the pace of attempts. What counts as a failure is `machine`.
+
+The wait doubles with each failure. Workers that were started together and fail together
+are one failure, because they tell the same thing. After a failure one worker at a time is
+tried; when it is ready, the others follow at once.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final
+
+FIRST_WAIT: Final = 0.1
+LONGEST_WAIT: Final = 30.0
+CALM: Final = 60.0
+"""Seconds without a failure after which the next one counts as the first."""
+
+
+class Backoff:
+    """The pace at which the workers of one generation are started."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._last_failure = -inf
+        self._probing = False
+        self.next_at = -inf
+        """When the next worker may be started."""
+
+    def failed(self, born: float, now: float) -> None:
+        """Note that a worker failed.
+
+        Args:
+            born: when it was started.
+            now: the time.
+        """
+        if born <= self._last_failure:
+            return  # started before the last failure: the same one
+        if now - self.next_at > CALM:
+            self._failures = 0
+        self._failures += 1
+        self._last_failure = now
+        self._probing = True
+        self.next_at = now + min(FIRST_WAIT * 2.0 ** min(self._failures - 1, 20), LONGEST_WAIT)
+
+    def succeeded(self) -> None:
+        """Note that a worker is ready: the others may follow. The count of failures stays."""
+        self._probing = False
+
+    def forget(self) -> None:
+        """Note that a worker has lived long enough to call the trouble over."""
+        self._failures = 0
+        self._probing = False
+        self.next_at = -inf
+
+    def allowance(self, wanted: int, booting: int, now: float) -> int:
+        """Return how many workers may be started now.
+
+        Args:
+            wanted: how many are missing.
+            booting: how many are being tried.
+            now: the time.
+        """
+        if now < self.next_at:
+            return 0
+        if self._probing:
+            return max(0, min(wanted, 1 - booting))
+        return wanted

@@ -1,0 +1,573 @@
+# SPDX-License-Identifier: MIT
+"""Every decision about workers: how many, which generation, when one goes and what follows.
+
+`Machine.step` is told what happened and answers with what to do. It knows nothing of
+processes, signals, sockets or clocks, and never waits; `next_deadline` says when it wants to
+be asked again though nothing happened.
+
+A step takes the event in, then compares what is with what should be (`_reconcile`) and ends
+states that have lasted too long (`_expire`) until nothing changes. So a message that is lost
+or late delays things, but cannot leave them wrong. What should be:
+
+* `target` members (booting or ready), all of the present generation;
+* a worker that is to be replaced is RETIRING: it serves until enough others are ready. That
+  is true of old workers in a reload, of new ones after it is rolled back, and of one that
+  has served its max_requests.
+
+A reload makes the new generation the present one and the old workers RETIRING. Rolling it
+back is the same the other way round, so it cannot lower the capacity either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from math import inf
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from prefork.errors import ExitCode
+from prefork.supervisor.backoff import Backoff
+from prefork.supervisor.children import MEMBERS, SERVING, Children, State
+from prefork.supervisor.messages import (
+    Abort,
+    Exit,
+    Forked,
+    ForkFailed,
+    Gone,
+    HungUp,
+    Kill,
+    Level,
+    Order,
+    Overdue,
+    Park,
+    Reaped,
+    Reload,
+    Reloaded,
+    Report,
+    Reported,
+    Resize,
+    Resized,
+    RolledBack,
+    Say,
+    Send,
+    Serving,
+    Spawn,
+    Start,
+    Stop,
+    Stopping,
+    StopQueueing,
+    Tick,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from prefork.supervisor.children import Child
+    from prefork.supervisor.messages import (
+        Action,
+        Death,
+        Event,
+        Policy,
+    )
+
+LIVED: Final = 5.0
+"""Seconds that a worker must have been ready for its end not to be a failure to start."""
+PROOF: Final = 1.0
+"""Seconds that the first new worker of a reload must stay alive before an old one goes."""
+BOOT_GRACE: Final = 1.0
+"""Seconds that a worker which is loading the application gets to stop. It has no request."""
+ABORT_GRACE: Final = 1.0
+"""Seconds from SIGABRT to SIGKILL: time to write a stack."""
+QUICK_GRACE: Final = 2.0
+"""Seconds for a quick stop."""
+HANGUP_GRACE: Final = 2.0
+"""Seconds at least from the end of the channel to the end of the process: time to write a core."""
+REAP_GRACE: Final = 5.0
+"""Seconds from SIGKILL until a stopping server waits no longer (a process stuck in the kernel)."""
+RETIRING_SHARE: Final = 10
+"""At most one worker in so many is replaced at once for its max_requests."""
+
+
+class Mode(Enum):
+    """Where the server is in its life."""
+
+    STARTING = "starting"
+    """No worker has ever been ready."""
+    RUNNING = "running"
+    DELAYING = "delaying"
+    """Told to stop, serving on for drain_delay."""
+    DRAINING = "draining"
+    """The workers finish what they have in hand."""
+    QUITTING = "quitting"
+    """The workers drop everything."""
+    ENDED = "ended"
+
+
+_ENDING: Final = frozenset({Mode.DRAINING, Mode.QUITTING})
+
+
+@dataclass(slots=True)
+class Rollout:
+    """A reload that is not complete, and what to return to."""
+
+    began: float
+    old_generation: int
+    old_policy: Policy
+    old_target: int
+    proven_at: float = inf
+    """When the first new worker will have lived long enough."""
+
+
+class Machine:
+    """The supervisor of one server.
+
+    Args:
+        policy: of the first generation.
+        generation: its number; each `Reload` brings a higher one.
+        slots: how many children there can be.
+    """
+
+    def __init__(self, policy: Policy, *, generation: int = 1, slots: int = 1024) -> None:
+        self.children = Children(slots)
+        self.policy = policy
+        self.generation = generation
+        self.target = min(policy.workers, slots)
+        self.mode = Mode.STARTING
+        self.rollout: Rollout | None = None
+        self._backoff = Backoff()
+        self._stop_at = inf
+        self._exit_code = int(ExitCode.OK)
+        self._unfinished = {generation}
+        """Generations for which `Gone` has not been said."""
+        self._now = 0.0
+        self._actions: list[Action] = []
+
+    def step(self, event: Event, now: float) -> list[Action]:
+        """Take in what happened, and decide.
+
+        Args:
+            event: what happened.
+            now: monotonic seconds, never less than in the step before.
+
+        Returns:
+            What to do, in this order.
+        """
+        self._now = now
+        self._actions = []
+        if self.mode is Mode.ENDED:
+            return []
+        self._HANDLERS[type(event)](self, event)
+        self._reconcile()
+        while late := [child for child in self.children if child.deadline <= now]:
+            for child in late:
+                if child.deadline <= now:  # the one before may have changed it
+                    self._expire(child)
+            self._reconcile()
+        return self._actions
+
+    def next_deadline(self) -> float | None:
+        """Return when to call `step` with `Tick` at the latest, or None when only an event can matter."""
+        times = [child.deadline for child in self.children]
+        times.append(self._stop_at)
+        if self._missing() > 0:
+            times.append(self._backoff.next_at)
+        if self.rollout is not None:
+            times.append(self.rollout.proven_at)
+        # What was due at the last step has been dealt with, or waits for something else.
+        return min((time for time in times if self._now < time < inf), default=None)
+
+    # ------------------------------------------------------------ events about the server
+
+    def _on_start(self, _: Start) -> None:
+        self._do(Resized(self.target, None))
+
+    def _on_tick(self, _: Tick) -> None:
+        pass  # what is due is done in every step
+
+    def _on_resize(self, event: Resize) -> None:
+        if self._is_stopping:
+            self._say(Level.INFO, "the number of workers stays: the server is stopping")
+            return
+        least = min(self.target, 1)  # a parked server stays parked
+        self._aim_at(max(least, min(self.target + event.by, self.children.size)))
+
+    def _on_park(self, _: Park) -> None:
+        if not self._is_stopping:
+            self._aim_at(0)
+
+    def _on_stop(self, event: Stop) -> None:
+        if self.mode in _ENDING or self.mode is Mode.DELAYING or event.quick:
+            self._quit()
+            return
+        self._announce_stop()
+        for child in self.children.among(State.BOOTING):
+            self._dismiss(child, Order.DRAIN)
+        if self.policy.drain_delay > 0 and self.children.among(*SERVING):
+            self.mode = Mode.DELAYING
+            self._stop_at = self._now + self.policy.drain_delay
+            self._say(Level.INFO, f"stopping in {_seconds(self.policy.drain_delay)} (drain_delay)")
+        else:
+            self._drain()
+
+    def _on_reload(self, event: Reload) -> None:
+        self._unfinished.add(event.generation)
+        if self._is_stopping:
+            self._say(Level.WARNING, "reload ignored: the server is stopping")
+            self._do(RolledBack(event.generation, self.generation))
+            return
+        old = self.rollout
+        if old is not None:
+            self._say(Level.WARNING, f"reload to generation {self.generation} given up for a newer one")
+        if self.mode is Mode.RUNNING:
+            # What counts as old is the last generation that was complete.
+            self.rollout = Rollout(
+                began=self._now,
+                old_generation=old.old_generation if old else self.generation,
+                old_policy=old.old_policy if old else self.policy,
+                old_target=old.old_target if old else self.target,
+            )
+        target = self.target
+        if event.policy.workers != self.policy.workers or self.target == 0:
+            target = min(event.policy.workers, self.children.size)
+        self._adopt(event.generation, event.policy)
+        self._say(Level.INFO, f"reload: starting generation {event.generation}")
+        self._aim_at(target)
+
+    # ------------------------------------------------------------ events about one child
+
+    def _on_forked(self, event: Forked) -> None:
+        child = self.children.get(event.serial)
+        if child is not None:
+            child.pid = event.pid
+            self._say(Level.DEBUG, f"{child} started")
+
+    def _on_fork_failed(self, event: ForkFailed) -> None:
+        child = self.children.remove(event.serial)
+        if child is None:
+            return
+        self._say(Level.ERROR, f"cannot start a worker: {event.why}")
+        if self._is_new(child):
+            self._roll_back(f"a worker could not be started: {event.why}")
+        elif child.generation == self.generation:
+            self._backoff.failed(child.born, self._now)
+
+    def _on_reported(self, event: Reported) -> None:
+        child = self.children.get(event.serial)
+        if child is None:
+            return
+        if event.report is Report.RETIRE:
+            child.wants_successor = True
+        elif child.state is State.BOOTING:
+            self._welcome(child)
+        elif child.state is State.STOPPING and child.ready_at is None:
+            # It became ready as it was told to stop, so it may have a request after all.
+            child.ready_at = self._now
+            if self.mode is not Mode.QUITTING:
+                child.deadline = self._now + self.policy.graceful_timeout
+
+    def _on_hung_up(self, event: HungUp) -> None:
+        child = self.children.get(event.serial)
+        if child is not None and child.state in MEMBERS | SERVING:
+            # It cannot be told anything any more. Nearly always it is about to be reaped.
+            grace = max(self.policy.graceful_timeout, HANGUP_GRACE)
+            child.deadline = min(child.deadline, self._now + grace)
+
+    def _on_overdue(self, event: Overdue) -> None:
+        child = self.children.get(event.serial)
+        if child is None or child.state not in SERVING | {State.STOPPING}:
+            return
+        was = child.state
+        reason = "made no progress within timeout"
+        self._abort(child, reason)
+        if was is State.READY:
+            self._failed(child, reason)
+
+    def _on_reaped(self, event: Reaped) -> None:
+        child = self.children.remove(event.serial)
+        if child is None:
+            return
+        reason = _reason(child, event.death)
+        if child.state not in SERVING | MEMBERS:
+            clean = event.death.code == 0 or child.state is not State.STOPPING
+            self._say(Level.INFO if clean else Level.WARNING, f"{child} ended ({reason})")
+            return
+        served = child.served(self._now)
+        since = (
+            f"after {_seconds(served)} of service" if child.ready_at is not None else "before it was ready"
+        )
+        self._say(Level.ERROR, f"{child} ended unexpectedly {since}: {reason}")
+        if child.state in MEMBERS:
+            self._failed(child, reason, event.death.code)
+
+    # ------------------------------------------------------------ what an event means
+
+    def _welcome(self, child: Child) -> None:
+        """Count a child as ready."""
+        child.enter(State.READY)
+        child.ready_at = self._now
+        self._backoff.succeeded()
+        self._say(Level.INFO, f"{child} ready after {_seconds(self._now - child.born)}")
+        if self.rollout is not None:
+            self.rollout.proven_at = min(self.rollout.proven_at, self._now + PROOF)
+        if self.mode is Mode.STARTING:
+            self.mode = Mode.RUNNING
+            self._do(Serving())
+
+    def _failed(self, child: Child, reason: str, code: int | None = None) -> None:
+        """Decide what follows from the unexpected end of a member."""
+        if self.mode is Mode.STARTING:
+            self._give_up(code)
+        elif child.served(self._now) >= LIVED:
+            self._backoff.forget()
+        elif self._is_new(child):
+            self._roll_back(f"{child}: {reason}")
+        else:
+            self._backoff.failed(child.born, self._now)
+            wait = self._backoff.next_at - self._now
+            if wait > 0 and not self._is_stopping:
+                self._say(Level.WARNING, f"the next worker starts in {_seconds(wait)}")
+
+    def _give_up(self, code: int | None) -> None:
+        """End a server whose first workers cannot boot."""
+        self._exit_code = code if code in (ExitCode.BOOT, ExitCode.APP) else int(ExitCode.BOOT)
+        self._say(Level.ERROR, f"the first worker could not boot: giving up (exit code {self._exit_code})")
+        self._quit()
+
+    def _expire(self, child: Child) -> None:
+        """End a state that has lasted too long."""
+        if child.state is State.BOOTING:
+            reason = f"not ready after {_seconds(self._now - child.born)} (boot_timeout)"
+            self._abort(child, f"is {reason}")
+            self._failed(child, reason)
+        elif child.state is State.STOPPING:
+            self._kill(child, "did not stop in time" if child.ready_at is not None else "was still booting")
+        elif child.state is State.ABORTED:
+            self._kill(child, "did not end on SIGABRT")
+        elif child.state in SERVING:
+            self._kill(child, "has closed its channel and does not end")
+        else:
+            self._lose(child)
+
+    def _lose(self, child: Child) -> None:
+        """Deal with a child that not even SIGKILL ends: only a stopping server forgets it."""
+        self._say(Level.ERROR, f"{child} does not end on SIGKILL: stuck in the kernel")
+        child.deadline = inf
+        if self.mode in _ENDING:
+            self.children.remove(child.serial)
+
+    def _roll_back(self, reason: str) -> None:
+        """Return to the generation from before the reload, without lowering the capacity."""
+        rollout, self.rollout = self.rollout, None
+        if rollout is None:
+            return
+        given_up = self.generation
+        same_workers = self.policy.workers == rollout.old_policy.workers
+        target = self.target if same_workers else rollout.old_target
+        self._say(
+            Level.ERROR,
+            f"reload rolled back: {reason}; generation {rollout.old_generation} serves on",
+        )
+        self._do(RolledBack(given_up, rollout.old_generation))
+        self._adopt(rollout.old_generation, rollout.old_policy)
+        self._aim_at(target)
+
+    def _adopt(self, generation: int, policy: Policy) -> None:
+        """Make a generation the present one, and every other worker one to be replaced."""
+        self.generation = generation
+        self.policy = policy
+        self._backoff = Backoff()
+        for child in self.children.among(*MEMBERS, State.RETIRING):
+            present = child.generation == generation
+            if present and child.state is State.RETIRING:
+                child.enter(State.READY, child.deadline)
+            elif not present and child.state is State.READY:
+                child.enter(State.RETIRING, child.deadline)
+            elif not present and child.state is State.BOOTING:
+                self._dismiss(child, Order.LEAVE)
+
+    def _aim_at(self, target: int) -> None:
+        """Change the number of workers."""
+        old, self.target = self.target, target
+        if old != target:
+            self._say(Level.INFO, f"workers: {target} (were {old})")
+            self._do(Resized(target, old))
+
+    # ------------------------------------------------------------ what is against what should be
+
+    def _reconcile(self) -> None:
+        if self.mode in {Mode.STARTING, Mode.RUNNING}:
+            self._finish_rollout()
+            self._dismiss_surplus()
+            self._admit_retirements()
+            self._spawn_missing()
+        elif self.mode is Mode.DELAYING and (self._stop_at <= self._now or not len(self.children)):
+            self._drain()
+        if self.mode in _ENDING and not len(self.children):
+            self.mode = Mode.ENDED
+            self._do(Exit(self._exit_code))
+        self._say_gone()
+
+    def _finish_rollout(self) -> None:
+        rollout = self.rollout
+        if rollout is None or len(self.children.among(State.READY)) < self.target:
+            return
+        if self.target > 0 and self._now < rollout.proven_at:
+            return
+        self.rollout = None
+        took = _seconds(self._now - rollout.began)
+        replaced = f"{self.target} of {self.target} replaced"
+        self._say(Level.INFO, f"reload: generation {self.generation} ready, {replaced}, took {took}")
+        self._do(Reloaded(self.generation))
+
+    def _dismiss_surplus(self) -> None:
+        """Tell workers to leave that are more than is needed: the youngest that boot, else the oldest."""
+        booting = self.children.among(State.BOOTING)[::-1]
+        ready = self.children.among(State.READY)
+        extra = len(booting) + len(ready) - self.target
+        for child in (booting + ready)[: max(extra, 0)]:
+            self._dismiss(child, Order.LEAVE)
+        for child in self._spare():
+            self._dismiss(child, Order.LEAVE)
+
+    def _spare(self) -> list[Child]:
+        """Return the retiring workers that are not needed any more."""
+        retiring = self.children.among(State.RETIRING)
+        needed = self.target
+        rollout = self.rollout
+        if rollout is not None:
+            needed = max(needed, rollout.old_target)
+            # First those of a reload that was given up for this one. Those of the generation
+            # to return to only go when a new worker has lived for a while.
+            newer = [child for child in retiring if child.generation != rollout.old_generation]
+            old = [child for child in retiring if child.generation == rollout.old_generation]
+            retiring = newer + (old if self._now >= rollout.proven_at else [])
+        return retiring[: max(len(self.children.among(*SERVING)) - needed, 0)]
+
+    def _admit_retirements(self) -> None:
+        """Let workers that have served their share be replaced, a few at once; a reload does it anyway."""
+        if self.rollout is not None:
+            return
+        leaving = len(self.children.among(State.RETIRING, State.STOPPING))
+        places = max(1, self.target // RETIRING_SHARE) - leaving
+        asking = [child for child in self.children.among(State.READY) if child.wants_successor]
+        for child in asking[: max(places, 0)]:
+            child.enter(State.RETIRING, child.deadline)
+            self._say(Level.INFO, f"{child} has served its share: starting its successor")
+
+    def _spawn_missing(self) -> None:
+        for _ in range(min(self._allowance(), self.children.free)):
+            timeout = self.policy.boot_timeout or inf
+            child = self.children.add(self.generation, self._now, self._now + timeout)
+            self._do(Spawn(child.serial, child.slot, child.generation))
+
+    def _missing(self) -> int:
+        if self._is_stopping:
+            return 0
+        return self.target - len(self.children.among(*MEMBERS))
+
+    def _allowance(self) -> int:
+        """Return how many workers may be started now."""
+        booting = len(self.children.among(State.BOOTING))
+        wanted = self._missing()
+        if self.rollout is not None:
+            batch = self.policy.reload_batch or max(1, self.target // 4)
+            most = max(self.target, self.rollout.old_target) + batch
+            serving = len(self.children.among(*SERVING))
+            wanted = min(wanted, batch - booting, most - serving - booting)
+        return self._backoff.allowance(max(wanted, 0), booting, self._now)
+
+    def _say_gone(self) -> None:
+        wanted = self.children.generations() | {self.generation}
+        if self.rollout is not None:
+            wanted.add(self.rollout.old_generation)
+        for generation in sorted(self._unfinished - wanted):
+            self._unfinished.remove(generation)
+            self._do(Gone(generation))
+
+    # ------------------------------------------------------------ the end
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self.mode not in {Mode.STARTING, Mode.RUNNING}
+
+    def _announce_stop(self) -> None:
+        if self.rollout is not None:
+            self._say(Level.WARNING, f"reload to generation {self.generation} given up: stopping")
+            self.rollout = None
+        if not self._is_stopping:
+            self._do(Stopping())
+
+    def _drain(self) -> None:
+        self.mode = Mode.DRAINING
+        self._stop_at = inf
+        self._do(StopQueueing())
+        for child in self.children.among(*MEMBERS, *SERVING):
+            self._dismiss(child, Order.DRAIN)
+
+    def _quit(self) -> None:
+        self._announce_stop()
+        self.mode = Mode.QUITTING
+        self._stop_at = inf
+        for child in self.children.among(*MEMBERS, *SERVING, State.STOPPING):
+            self._dismiss(child, Order.QUICK)
+
+    # ------------------------------------------------------------ one child
+
+    def _is_new(self, child: Child) -> bool:
+        return self.rollout is not None and child.generation == self.generation
+
+    def _dismiss(self, child: Child, order: Order) -> None:
+        """Tell a child to stop, and note by when."""
+        grace = QUICK_GRACE if order is Order.QUICK else self.policy.graceful_timeout
+        if child.ready_at is None:
+            grace = min(grace, BOOT_GRACE)
+        deadline = self._now + grace
+        if child.state is State.STOPPING:
+            deadline = min(deadline, child.deadline)
+        child.enter(State.STOPPING, deadline)
+        self._do(Send(child.serial, order))
+
+    def _abort(self, child: Child, why: str) -> None:
+        child.enter(State.ABORTED, self._now + ABORT_GRACE)
+        self._do(Abort(child.serial, why))
+
+    def _kill(self, child: Child, why: str) -> None:
+        child.enter(State.KILLED, self._now + REAP_GRACE)
+        self._do(Kill(child.serial, why))
+
+    def _do(self, action: Action) -> None:
+        self._actions.append(action)
+
+    def _say(self, level: Level, text: str) -> None:
+        self._actions.append(Say(level, text))
+
+    _HANDLERS: ClassVar[Mapping[type[Event], Callable[[Machine, Any], None]]] = {
+        Start: _on_start,
+        Tick: _on_tick,
+        Forked: _on_forked,
+        ForkFailed: _on_fork_failed,
+        Reported: _on_reported,
+        HungUp: _on_hung_up,
+        Overdue: _on_overdue,
+        Reaped: _on_reaped,
+        Reload: _on_reload,
+        Resize: _on_resize,
+        Park: _on_park,
+        Stop: _on_stop,
+    }
+
+
+def _reason(child: Child, death: Death) -> str:
+    """Say how a process ended, and what that usually means."""
+    if death.signal_name == "SIGKILL" and child.state not in {State.KILLED, State.ABORTED}:
+        return "killed by SIGKILL: perhaps out of memory"
+    if child.ready_at is None and death.code == ExitCode.BOOT:
+        return "exit code 3: it could not boot"
+    if child.ready_at is None and death.code == ExitCode.APP:
+        return "exit code 4: the application was not found"
+    return str(death)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s"

@@ -1,0 +1,711 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import pytest
+
+from prefork.supervisor.children import SERVING, State
+from prefork.supervisor.machine import PROOF, Machine, Mode
+from prefork.supervisor.messages import (
+    Abort,
+    Action,
+    Death,
+    Event,
+    Exit,
+    Forked,
+    ForkFailed,
+    Gone,
+    HungUp,
+    Kill,
+    Order,
+    Overdue,
+    Park,
+    Policy,
+    Reaped,
+    Reload,
+    Reloaded,
+    Report,
+    Reported,
+    Resize,
+    Resized,
+    RolledBack,
+    Say,
+    Send,
+    Serving,
+    Spawn,
+    Start,
+    Stop,
+    Stopping,
+    StopQueueing,
+    Tick,
+)
+
+KILLED = Death(signal=9, signal_name="SIGKILL")
+SEGFAULT = Death(signal=11, signal_name="SIGSEGV")
+
+
+class Server:
+    """A machine whose forks succeed at once, and a clock that moves by hand.
+
+    Each method returns the actions of its step. `booting`, `serving`, `leaving` are serials.
+    """
+
+    def __init__(self, workers: int = 2, *, slots: int = 64, **policy: float) -> None:
+        self.policy = Policy(workers, **policy)  # type: ignore[arg-type]
+        self.machine = Machine(self.policy, slots=slots)
+        self.now = 100.0
+        self.said: list[str] = []
+        self.forks_fail = False
+        self.generation = 1
+        self.tell(Start())
+
+    @classmethod
+    def running(cls, workers: int = 2, **policy: float) -> Server:
+        """Return a server whose workers have been ready for a minute."""
+        server = cls(workers, **policy)
+        server.ready_all()
+        server.wait(60.0)
+        return server
+
+    def tell(self, event: Event) -> list[Action]:
+        actions = self.machine.step(event, self.now)
+        self.said += [action.text for action in actions if isinstance(action, Say)]
+        for spawn in [action for action in actions if isinstance(action, Spawn)]:
+            fork: Event = Forked(spawn.serial, 1000 + spawn.serial)
+            if self.forks_fail:
+                fork = ForkFailed(spawn.serial, "no memory")
+            actions += self.tell(fork)
+        return actions
+
+    def wait(self, seconds: float) -> list[Action]:
+        """Let time pass, with a tick whenever the machine wants one."""
+        end = self.now + seconds
+        actions: list[Action] = []
+        while (deadline := self.machine.next_deadline()) is not None and deadline <= end:
+            self.now = deadline
+            actions += self.tell(Tick())
+        self.now = end
+        return actions + self.tell(Tick())
+
+    def ready(self, serial: int) -> list[Action]:
+        return self.tell(Reported(serial, Report.READY))
+
+    def ready_all(self) -> list[Action]:
+        return [action for serial in self.booting for action in self.ready(serial)]
+
+    def end(self, serial: int, death: Death = Death(code=0)) -> list[Action]:  # noqa: B008 -- frozen
+        return self.tell(Reaped(serial, death))
+
+    def end_all_leaving(self) -> list[Action]:
+        return [action for serial in self.leaving for action in self.end(serial)]
+
+    def reload(self, **changes: float) -> list[Action]:
+        self.generation += 1
+        policy = {"workers": self.policy.workers, **changes}
+        return self.tell(Reload(self.generation, Policy(**policy)))  # type: ignore[arg-type]
+
+    def finish_reload(self) -> None:
+        """Let every new worker boot, and every old one end."""
+        for _ in range(100):
+            self.ready_all()
+            self.wait(PROOF)
+            self.end_all_leaving()
+
+    def serials(self, *states: State) -> list[int]:
+        return [child.serial for child in self.machine.children.among(*states)]
+
+    @property
+    def booting(self) -> list[int]:
+        return self.serials(State.BOOTING)
+
+    @property
+    def serving(self) -> list[int]:
+        return self.serials(*SERVING)
+
+    @property
+    def leaving(self) -> list[int]:
+        return self.serials(State.STOPPING)
+
+    def generations_serving(self) -> list[int]:
+        return [child.generation for child in self.machine.children.among(*SERVING)]
+
+    def has_said(self, words: str) -> bool:
+        return any(words in text for text in self.said)
+
+
+def of(kind: type[Action], actions: list[Action]) -> list[Action]:
+    return [action for action in actions if isinstance(action, kind)]
+
+
+# ---------------------------------------------------------------- start
+
+
+def test_the_start_spawns_the_workers_wanted_in_the_lowest_slots() -> None:
+    machine = Machine(Policy(3))
+    actions = machine.step(Start(), 0.0)
+    assert actions == [Resized(3, None), Spawn(1, 0, 1), Spawn(2, 1, 1), Spawn(3, 2, 1)]
+
+
+def test_the_first_ready_worker_makes_the_server_serve_and_no_later_one() -> None:
+    server = Server(2)
+    assert of(Serving, server.ready(1)) == [Serving()]
+    assert of(Serving, server.ready(2)) == []
+    assert server.has_said("worker 1001 (slot 0, generation 1) ready after 0.0 s")
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [(3, 3), (4, 4), (1, 3), (0, 3)])
+def test_a_first_worker_that_cannot_boot_ends_the_server(code: int, exit_code: int) -> None:
+    server = Server(2)
+    actions = server.end(1, Death(code=code))
+    assert of(Send, actions) == [Send(2, Order.QUICK)]
+    assert server.end(2, Death(code=0))[-1] == Exit(exit_code)
+
+
+def test_a_first_worker_that_is_killed_ends_the_server_with_the_boot_code() -> None:
+    server = Server(1)
+    assert server.end(1, SEGFAULT)[-1] == Exit(3)
+
+
+def test_siblings_of_a_first_worker_that_cannot_boot_are_killed_within_a_second() -> None:
+    server = Server(2)
+    server.end(1, Death(code=3))
+    assert of(Kill, server.wait(1.0)) == [Kill(2, "was still booting")]
+    assert server.end(2, KILLED)[-1] == Exit(3)
+
+
+def test_a_first_worker_that_hangs_is_aborted_after_boot_timeout_and_ends_the_server() -> None:
+    server = Server(1, boot_timeout=5.0)
+    assert server.wait(4.9) == []
+    (abort,) = of(Abort, server.wait(0.1))
+    assert abort == Abort(1, "is not ready after 5.0 s (boot_timeout)")
+    server.wait(1.0)
+    assert server.end(1, KILLED)[-1] == Exit(3)
+
+
+def test_without_boot_timeout_a_worker_may_boot_for_ever() -> None:
+    server = Server(1, boot_timeout=0.0)
+    assert server.machine.next_deadline() is None
+    server.wait(100_000.0)
+    assert of(Serving, server.ready(1)) == [Serving()]
+
+
+def test_a_second_worker_that_cannot_boot_ends_nothing_once_one_is_ready() -> None:
+    server = Server(2)
+    server.ready(1)
+    actions = server.end(2, Death(code=3))
+    assert of(Exit, actions) == of(Send, actions) == []
+    assert len(of(Spawn, server.wait(0.2))) == 1
+
+
+def test_forks_that_fail_are_tried_again_with_growing_waits() -> None:
+    server = Server.running(1)
+    server.forks_fail = True
+    server.end(1, KILLED)
+    server.wait(10.0)
+    assert 4 <= sum("cannot start a worker: no memory" in text for text in server.said) <= 8
+    server.forks_fail = False
+    server.wait(30.0)
+    assert len(server.booting) == 1
+
+
+def test_forks_that_fail_at_the_start_do_not_end_the_server() -> None:
+    server = Server(0)
+    server.forks_fail = True
+    server.tell(Resize(1))
+    server.tell(Reload(2, Policy(1)))
+    server.wait(1.0)
+    assert server.machine.mode is Mode.STARTING
+    server.forks_fail = False
+    server.wait(30.0)
+    assert len(server.booting) == 1
+
+
+# ---------------------------------------------------------------- crashes
+
+
+def test_a_worker_that_lived_is_replaced_at_once() -> None:
+    server = Server.running(2)
+    actions = server.end(1, KILLED)
+    assert of(Spawn, actions) == [Spawn(3, 0, 1)]
+    assert server.has_said(
+        "ended unexpectedly after 60.0 s of service: killed by SIGKILL: perhaps out of memory"
+    )
+
+
+def test_a_worker_that_we_killed_is_not_said_to_be_out_of_memory() -> None:
+    server = Server.running(1)
+    server.tell(Overdue(1))
+    server.wait(1.0)
+    server.end(1, KILLED)
+    assert not server.has_said("out of memory")
+
+
+def test_the_wait_doubles_with_each_failure_and_is_bounded() -> None:
+    server = Server.running(1)
+    server.end(1, KILLED)
+    waits = []
+    for _ in range(14):
+        (serial,) = server.booting
+        server.end(serial, Death(code=3))
+        deadline = server.machine.next_deadline()
+        assert deadline is not None
+        waits.append(round(deadline - server.now, 3))
+        server.wait(deadline - server.now)
+    assert waits[:4] == [0.1, 0.2, 0.4, 0.8]
+    assert waits[-1] == waits[-2] == 30.0
+
+
+def test_workers_that_crash_together_count_as_one_failure() -> None:
+    server = Server(8)
+    server.ready_all()
+    for serial in list(server.serving):
+        server.end(serial, SEGFAULT)
+    deadline = server.machine.next_deadline()
+    assert deadline is not None
+    assert deadline - server.now == pytest.approx(0.1)
+
+
+def test_after_a_failure_one_worker_is_tried_and_the_others_follow_when_it_is_ready() -> None:
+    server = Server(4)
+    server.ready_all()
+    for serial in list(server.serving):
+        server.end(serial, SEGFAULT)
+    assert len(of(Spawn, server.wait(5.0))) == 1
+    assert len(of(Spawn, server.ready(server.booting[0]))) == 3
+
+
+def test_a_worker_that_lived_ends_the_back_off() -> None:
+    server = Server.running(1)
+    server.end(1, KILLED)
+    for _ in range(5):
+        server.end(server.booting[0], Death(code=3))
+        server.wait(30.0)
+    server.ready(server.booting[0])
+    server.wait(10.0)
+    assert len(of(Spawn, server.end(server.serving[0], KILLED))) == 1
+
+
+def test_a_worker_that_ends_on_its_own_is_replaced() -> None:
+    server = Server.running(1)
+    assert len(of(Spawn, server.end(1, Death(code=0)))) == 1
+
+
+def test_an_unknown_child_is_ignored() -> None:
+    server = Server.running(1)
+    for event in (
+        Reaped(99, KILLED),
+        Reported(99, Report.READY),
+        Overdue(99),
+        HungUp(99),
+        Forked(99, 1),
+        ForkFailed(99, ""),
+    ):
+        assert server.tell(event) == []
+
+
+# ---------------------------------------------------------------- timeout
+
+
+def test_a_worker_without_progress_is_aborted_replaced_and_then_killed() -> None:
+    server = Server.running(2)
+    actions = server.tell(Overdue(1))
+    assert of(Abort, actions) == [Abort(1, "made no progress within timeout")]
+    assert len(of(Spawn, actions)) == 1
+    assert of(Kill, server.wait(0.9)) == []
+    assert of(Kill, server.wait(0.1)) == [Kill(1, "did not end on SIGABRT")]
+
+
+def test_a_worker_that_is_overdue_twice_is_aborted_once() -> None:
+    server = Server.running(1)
+    server.tell(Overdue(1))
+    assert server.tell(Overdue(1)) == []
+
+
+def test_a_worker_that_loses_its_channel_but_lives_is_killed_after_the_grace_and_replaced() -> None:
+    server = Server.running(1, graceful_timeout=7.0)
+    server.tell(HungUp(1))
+    assert of(Kill, server.wait(6.9)) == []
+    actions = server.wait(0.2)
+    assert of(Kill, actions) == [Kill(1, "has closed its channel and does not end")]
+    assert len(of(Spawn, actions)) == 1
+
+
+# ---------------------------------------------------------------- how many
+
+
+def test_one_worker_more_and_one_fewer() -> None:
+    server = Server.running(2)
+    actions = server.tell(Resize(1))
+    assert of(Resized, actions) == [Resized(3, 2)]
+    assert len(of(Spawn, actions)) == 1
+    server.ready_all()
+    assert of(Send, server.tell(Resize(-1))) == [Send(1, Order.LEAVE)]
+
+
+def test_a_worker_that_boots_goes_before_one_that_serves() -> None:
+    server = Server.running(2)
+    server.tell(Resize(1))
+    assert of(Send, server.tell(Resize(-1))) == [Send(3, Order.LEAVE)]
+
+
+def test_the_last_worker_stays() -> None:
+    server = Server.running(1)
+    assert server.tell(Resize(-1)) == []
+
+
+def test_there_are_never_more_workers_than_slots() -> None:
+    server = Server(3, slots=4)
+    server.ready_all()
+    server.tell(Resize(10))
+    assert server.machine.target == 4
+
+
+def test_a_parked_server_has_no_worker_and_wakes_on_a_reload_or_on_more() -> None:
+    for wake in (Reload(2, Policy(2)), Resize(1)):
+        server = Server.running(2)
+        assert len(of(Send, server.tell(Park()))) == 2
+        server.end_all_leaving()
+        assert server.tell(Resize(-1)) == []
+        assert server.machine.next_deadline() is None
+        assert len(of(Spawn, server.tell(wake))) == 1
+
+
+def test_a_changed_number_survives_a_reload_that_does_not_change_it() -> None:
+    server = Server.running(2)
+    server.tell(Resize(2))
+    server.ready_all()
+    server.reload()
+    assert server.machine.target == 4
+
+
+def test_a_reload_that_changes_the_number_of_workers_sets_it() -> None:
+    server = Server.running(2)
+    server.tell(Resize(2))
+    server.ready_all()
+    assert of(Resized, server.reload(workers=3)) == [Resized(3, 4)]
+
+
+# ---------------------------------------------------------------- max_requests
+
+
+def test_a_worker_that_asks_for_a_successor_leaves_when_that_one_is_ready() -> None:
+    server = Server.running(2)
+    actions = server.tell(Reported(1, Report.RETIRE))
+    assert (len(of(Spawn, actions)), of(Send, actions)) == (1, [])
+    assert of(Send, server.ready_all()) == [Send(1, Order.LEAVE)]
+    assert server.end(1) != []
+    assert server.serving == [2, 3]
+
+
+@pytest.mark.parametrize(("workers", "at_once"), [(1, 1), (4, 1), (19, 1), (20, 2), (40, 4)])
+def test_at_most_a_tenth_of_the_workers_is_replaced_at_once(workers: int, at_once: int) -> None:
+    server = Server.running(workers)
+    for serial in list(server.serving):
+        server.tell(Reported(serial, Report.RETIRE))
+    assert len(server.booting) == at_once
+    server.ready_all()
+    assert len(server.booting) == 0, "the ones that leave count too: their memory is still there"
+    server.end_all_leaving()
+    assert len(server.booting) == min(at_once, workers - at_once)
+
+
+def test_a_successor_that_cannot_boot_does_not_cost_a_worker() -> None:
+    server = Server.running(1)
+    server.tell(Reported(1, Report.RETIRE))
+    for _ in range(5):
+        server.end(server.booting[0], Death(code=3))
+        server.wait(10.0)
+    assert server.serving == [1]
+    assert server.leaving == []
+
+
+# ---------------------------------------------------------------- reload
+
+
+def test_a_reload_starts_a_batch_and_an_old_worker_leaves_for_each_new_one() -> None:
+    server = Server.running(4, reload_batch=1)
+    actions = server.reload(reload_batch=1)
+    assert (len(of(Spawn, actions)), of(Send, actions)) == (1, [])
+    server.ready_all()
+    actions = server.wait(PROOF)
+    assert of(Send, actions) == [Send(1, Order.LEAVE)]
+    assert len(of(Spawn, actions)) == 1
+    assert of(Send, server.ready_all()) == [Send(2, Order.LEAVE)]
+
+
+def test_the_batch_is_a_quarter_of_the_workers_unless_the_settings_say_more() -> None:
+    server = Server.running(8)
+    assert len(of(Spawn, server.reload())) == 2
+    server = Server.running(2)
+    assert len(of(Spawn, server.reload())) == 1
+    server = Server.running(2)
+    assert len(of(Spawn, server.reload(reload_batch=2))) == 2
+
+
+def test_no_old_worker_goes_before_the_first_new_one_has_lived_for_a_second() -> None:
+    server = Server.running(1)
+    server.reload()
+    assert of(Send, server.ready_all()) == []
+    assert of(Send, server.wait(PROOF - 0.1)) == []
+    assert of(Send, server.wait(0.1)) == [Send(1, Order.LEAVE)]
+
+
+def test_a_complete_reload_says_so_and_lets_the_old_generation_go() -> None:
+    server = Server.running(2)
+    server.reload()
+    server.ready_all()
+    server.wait(1.0)
+    actions = server.ready_all()
+    assert of(Reloaded, actions) == [Reloaded(2)]
+    assert server.has_said("reload: generation 2 ready, 2 of 2 replaced, took 1.0 s")
+    assert of(Gone, server.end_all_leaving()) == [Gone(1)]
+
+
+def test_a_slow_boot_only_makes_the_reload_slow() -> None:
+    server = Server.running(2)
+    server.reload()
+    assert of(Send, server.wait(50.0)) == []
+    assert server.serving == [1, 2]
+
+
+@pytest.mark.parametrize("death", [Death(code=3), Death(code=4), SEGFAULT, Death(code=0)])
+def test_a_new_worker_that_cannot_boot_rolls_the_reload_back(death: Death) -> None:
+    server = Server.running(4)
+    server.reload()
+    actions = server.end(server.booting[0], death)
+    assert of(RolledBack, actions) == [RolledBack(2, 1)]
+    assert of(Gone, actions) == [Gone(2)]
+    assert of(Spawn, actions) == of(Send, actions) == []
+    assert server.serving == [1, 2, 3, 4]
+    assert server.has_said("reload rolled back: worker 1005 (slot 4, generation 2)")
+
+
+def test_a_new_worker_that_hangs_rolls_the_reload_back() -> None:
+    server = Server.running(1)
+    server.reload(boot_timeout=5.0)
+    assert of(RolledBack, server.wait(5.0)) == [RolledBack(2, 1)]
+
+
+def test_a_new_worker_that_cannot_be_forked_rolls_the_reload_back() -> None:
+    server = Server.running(1)
+    server.forks_fail = True
+    assert of(RolledBack, server.reload()) == [RolledBack(2, 1)]
+    assert server.serving == [1]
+
+
+def test_a_quick_crash_rolls_back_and_replaced_workers_come_again_in_the_old_generation() -> None:
+    server = Server.running(4)
+    server.reload()
+    server.ready_all()
+    server.wait(PROOF)
+    server.end_all_leaving()
+    server.ready_all()
+    server.end_all_leaving()
+    assert server.generations_serving() == [1, 1, 2, 2]
+    crashed = server.serving[-1]
+    actions = server.end(crashed, SEGFAULT)
+    assert of(RolledBack, actions) == [RolledBack(2, 1)]
+    assert [spawn.generation for spawn in actions if isinstance(spawn, Spawn)] == [1, 1]
+    assert server.generations_serving() == [1, 1, 2], (
+        "the new one that works serves until its successor is ready"
+    )
+    server.ready_all()
+    server.end_all_leaving()
+    assert server.generations_serving() == [1, 1, 1, 1]
+
+
+def test_a_roll_back_whose_workers_cannot_boot_either_keeps_what_serves() -> None:
+    server = Server.running(2)
+    server.reload()
+    server.ready_all()
+    server.wait(PROOF)
+    server.end_all_leaving()
+    server.end(server.booting[0], Death(code=3))
+    assert server.generations_serving() == [1, 2]
+    for _ in range(5):
+        server.end(server.booting[0], Death(code=3))
+        server.wait(30.0)
+    assert server.generations_serving() == [1, 2]
+
+
+def test_a_roll_back_restores_the_number_of_workers() -> None:
+    server = Server.running(2)
+    server.reload(workers=5)
+    assert of(Resized, server.end(server.booting[0], Death(code=3))) == [Resized(2, 5)]
+
+
+def test_a_roll_back_keeps_what_the_operator_asked_for_meanwhile() -> None:
+    server = Server.running(2)
+    server.reload()
+    server.tell(Resize(1))
+    server.end(server.booting[0], Death(code=3))
+    assert server.machine.target == 3
+
+
+def test_a_new_worker_that_lived_may_die_without_rolling_back() -> None:
+    server = Server.running(2)
+    server.reload()
+    server.ready_all()
+    server.wait(30.0)
+    new = server.serving[-1]
+    actions = server.end(new, SEGFAULT)
+    assert of(RolledBack, actions) == []
+    assert server.machine.rollout is not None
+
+
+def test_fewer_workers_in_the_new_settings_still_replace_one_by_one() -> None:
+    server = Server.running(4)
+    server.reload(workers=2)
+    server.ready_all()
+    assert of(Send, server.wait(PROOF)) == [Send(1, Order.LEAVE)]
+    assert of(Send, server.ready_all()) == [Send(serial, Order.LEAVE) for serial in (2, 3, 4)]
+
+
+def test_a_reload_during_a_reload_returns_to_the_last_complete_generation() -> None:
+    server = Server.running(2)
+    server.reload()
+    server.ready_all()
+    server.wait(PROOF)
+    server.reload()
+    assert server.has_said("reload to generation 2 given up for a newer one")
+    assert of(RolledBack, server.end(server.booting[-1], Death(code=3))) == [RolledBack(3, 1)]
+    server.ready_all()
+    server.end_all_leaving()
+    assert server.generations_serving() == [1, 1]
+
+
+def test_a_reload_during_a_reload_completes() -> None:
+    server = Server.running(4, reload_batch=1)
+    server.reload(reload_batch=1)
+    server.ready_all()
+    server.reload(reload_batch=1)
+    server.finish_reload()
+    assert server.generations_serving() == [3, 3, 3, 3]
+    assert server.machine.rollout is None
+
+
+def test_a_reload_before_the_first_worker_is_ready_starts_over() -> None:
+    server = Server(2)
+    server.reload()
+    assert server.leaving == [1, 2]
+    server.ready_all()
+    assert server.generations_serving() == [2, 2]
+
+
+def test_a_worker_may_ask_for_a_successor_during_a_reload() -> None:
+    server = Server.running(2)
+    server.reload()
+    server.tell(Reported(1, Report.RETIRE))
+    server.ready_all()
+    server.tell(Reported(3, Report.RETIRE))
+    server.finish_reload()
+    assert server.generations_serving() == [2, 2]
+    assert 3 not in server.serving
+
+
+# ---------------------------------------------------------------- stop
+
+
+def test_a_graceful_stop_drains_waits_and_exits_with_zero() -> None:
+    server = Server.running(2)
+    actions = server.tell(Stop())
+    assert actions == [Stopping(), StopQueueing(), Send(1, Order.DRAIN), Send(2, Order.DRAIN)]
+    server.end(1)
+    assert server.end(2)[-1] == Exit(0)
+
+
+def test_what_is_left_after_graceful_timeout_is_killed() -> None:
+    server = Server.running(2, graceful_timeout=8.0)
+    server.tell(Stop())
+    server.end(1)
+    assert of(Kill, server.wait(7.9)) == []
+    assert of(Kill, server.wait(0.1)) == [Kill(2, "did not stop in time")]
+    assert server.end(2, KILLED)[-1] == Exit(0)
+
+
+def test_drain_delay_serves_on_for_a_while_and_starts_nobody() -> None:
+    server = Server.running(2, drain_delay=5.0)
+    assert of(Send, server.tell(Stop())) == []
+    assert of(Spawn, server.end(1, KILLED)) == []
+    assert of(Send, server.wait(4.9)) == []
+    assert of(Send, server.wait(0.1)) == [Send(2, Order.DRAIN)]
+
+
+@pytest.mark.parametrize("drain_delay", [0.0, 5.0])
+def test_a_second_signal_makes_the_stop_quick(drain_delay: float) -> None:
+    server = Server.running(1, drain_delay=drain_delay)
+    server.tell(Stop())
+    assert of(Send, server.tell(Stop())) == [Send(1, Order.QUICK)]
+    assert of(Kill, server.wait(2.0)) == [Kill(1, "did not stop in time")]
+
+
+def test_a_quick_stop_is_quick_from_the_start() -> None:
+    server = Server.running(1, drain_delay=60.0)
+    assert server.tell(Stop(quick=True)) == [Stopping(), Send(1, Order.QUICK)]
+
+
+def test_a_stop_during_a_reload_stops_both_generations() -> None:
+    server = Server.running(2)
+    server.reload()
+    server.ready_all()
+    server.tell(Stop())
+    assert server.leaving == [1, 2, 3]
+    assert server.has_said("reload to generation 2 given up: stopping")
+
+
+def test_a_worker_that_boots_gets_one_second_unless_it_became_ready_just_now() -> None:
+    server = Server.running(1)
+    server.tell(Resize(2))
+    server.tell(Stop())
+    server.ready(2)
+    assert of(Kill, server.wait(1.0)) == [Kill(3, "was still booting")]
+    assert server.leaving == [1, 2]
+
+
+def test_a_stop_before_anything_is_ready_exits_with_zero() -> None:
+    server = Server(1)
+    server.tell(Stop())
+    server.wait(1.0)
+    assert server.end(1, KILLED)[-1] == Exit(0)
+
+
+def test_a_process_that_not_even_kill_ends_does_not_keep_the_server() -> None:
+    server = Server.running(1)
+    server.tell(Stop(quick=True))
+    server.wait(2.0)
+    assert of(Exit, server.wait(5.0)) == [Exit(0)]
+    assert server.has_said("stuck in the kernel")
+
+
+def test_reload_and_resize_during_a_stop_change_nothing() -> None:
+    server = Server.running(1)
+    server.tell(Stop())
+    actions = server.reload()
+    assert of(RolledBack, actions) == [RolledBack(2, 1)]
+    assert of(Gone, actions) == [Gone(2)]
+    assert of(Resized, server.tell(Resize(1))) == []
+    assert of(Resized, server.tell(Park())) == []
+
+
+def test_after_the_exit_nothing_is_done_any_more() -> None:
+    server = Server.running(1)
+    server.tell(Stop())
+    server.end(1)
+    assert server.machine.mode is Mode.ENDED
+    assert server.tell(Stop()) == []
+
+
+# ---------------------------------------------------------------- time
+
+
+def test_a_server_that_runs_wants_no_tick_at_all() -> None:
+    assert Server.running(4).machine.next_deadline() is None
+
+
+def test_the_next_tick_is_the_nearest_of_all_that_can_run_out() -> None:
+    server = Server(2, boot_timeout=9.0)
+    server.now += 2.0
+    server.ready(1)
+    assert server.machine.next_deadline() == 109.0
+    server.ready(2)
+    server.tell(Stop())
+    assert server.machine.next_deadline() == 132.0

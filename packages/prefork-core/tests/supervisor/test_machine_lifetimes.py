@@ -1,0 +1,467 @@
+# SPDX-License-Identifier: MIT
+"""Random lifetimes of a server against a simulated kernel.
+
+`PREFORK_LIFETIMES=20000` in the environment runs so many lifetimes instead of CI's number.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from prefork.supervisor.children import SERVING, State
+from prefork.supervisor.machine import Machine, Mode
+from prefork.supervisor.messages import (
+    Abort,
+    Action,
+    Death,
+    Event,
+    Exit,
+    Forked,
+    ForkFailed,
+    Gone,
+    HungUp,
+    Kill,
+    Order,
+    Overdue,
+    Park,
+    Policy,
+    Reaped,
+    Reload,
+    Report,
+    Reported,
+    Resize,
+    Send,
+    Serving,
+    Spawn,
+    Start,
+    Stop,
+    Tick,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LIFETIMES = int(os.environ.get("PREFORK_LIFETIMES", "1500"))
+SLOTS = 40
+BOOT_TIMEOUT = 20.0
+GRACEFUL_TIMEOUT = 10.0
+KILLED = Death(signal=9, signal_name="SIGKILL")
+MOST_FORKS = 300
+"""In one second, in which 25 rules can each ask for 12 workers."""
+LONGEST_END = 60.0
+"""More than drain_delay, graceful_timeout and every grace of the machine together."""
+
+
+@dataclass(frozen=True)
+class Fate:
+    """How the workers of a generation behave. Times are in seconds, None is never."""
+
+    boots_after: float | None = 0.5
+    fails_with: int | None = None
+    """The exit code instead of ready."""
+    crashes_after: float | None = None
+    """From ready to a crash."""
+    leaves_after: float | None = 0.2
+    """From an order to the exit."""
+    word_takes: float = 0.0
+    """How late a message arrives."""
+    mute: bool = False
+    """Its messages are lost."""
+
+
+GOOD = Fate()
+FATES = st.one_of(
+    st.just(GOOD),
+    st.builds(
+        Fate,
+        boots_after=st.sampled_from([0.0, 0.5, 6.0, 19.0, None]),
+        fails_with=st.sampled_from([None, None, None, 3, 4, 1]),
+        crashes_after=st.sampled_from([None, None, 0.0, 0.3, 2.0, 7.0, 30.0]),
+        leaves_after=st.sampled_from([0.0, 0.2, 3.0, 9.0, None]),
+        word_takes=st.sampled_from([0.0, 0.01, 0.5]),
+        mute=st.sampled_from([False, False, False, True]),
+    ),
+)
+
+
+@dataclass
+class Process:
+    """One process of the simulated kernel."""
+
+    serial: int
+    fate: Fate
+    alive: bool = True
+    booted: bool = False
+    told: bool = False
+    doomed: bool = False
+    """The simulation has killed it, or it has crashed, or hangs: not the machine's doing."""
+
+
+@dataclass(order=True)
+class Scheduled:
+    at: float
+    number: int
+    what: Callable[[], None] = field(compare=False)
+
+
+class Kernel:
+    """Runs a machine against processes, with time that only moves when nothing is left to do."""
+
+    def __init__(self, policy: Policy, fate: Fate) -> None:
+        self.machine = Machine(policy, slots=SLOTS)
+        self.fates = {1: fate}
+        self.now = 0.0
+        self.processes: dict[int, Process] = {}
+        self.forks_that_fail = 0
+        self.spawned_at: list[float] = []
+        self.exit_code: int | None = None
+        self.served = False
+        self.gone: set[int] = set()
+        self.floor = 0
+        """So many must serve during a reload."""
+        self._agenda: list[Scheduled] = []
+        self._numbers = itertools.count()
+        self._pids = itertools.count(1000)
+        self.tell(Start())
+
+    # -------------------------------------------------- time
+
+    def later(self, seconds: float, what: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, Scheduled(self.now + seconds, next(self._numbers), what))
+
+    def advance(self, seconds: float) -> None:
+        end = self.now + seconds
+        for _ in range(100_000):
+            deadline = self.machine.next_deadline()
+            due = self._agenda[0].at if self._agenda else end
+            self.now = max(self.now, min(end, due, end if deadline is None else deadline))
+            if self._agenda and self._agenda[0].at <= self.now:
+                heapq.heappop(self._agenda).what()
+            elif deadline is not None and deadline <= self.now:
+                self.tell(Tick())
+            else:
+                return
+        raise AssertionError("time does not pass")
+
+    # -------------------------------------------------- the machine's side
+
+    def tell(self, event: Event) -> None:
+        serving_before = self.count_serving()
+        events = [event]
+        while events:
+            event = events.pop(0)
+            actions = self.machine.step(event, self.now)
+            for action in actions:
+                answer = self._act(action)
+                if answer is not None:
+                    events.append(answer)
+            self._check_dismissals(actions, serving_before)
+        self._check()
+
+    def _act(self, action: Action) -> Event | None:
+        match action:
+            case Spawn(serial, _, generation):
+                return self._fork(serial, generation)
+            case Send(serial, order):
+                self._hear(serial, order)
+            case Abort(serial):
+                self._die(serial, Death(signal=6, signal_name="SIGABRT"), unless_hanging=True)
+            case Kill(serial):
+                self._die(serial, KILLED)
+            case Exit(code):
+                self.exit_code = code
+            case Serving():
+                assert not self.served, "ready was announced twice"
+                self.served = True
+            case Gone(generation):
+                assert generation not in self.gone
+                assert generation != self.machine.generation
+                self.gone.add(generation)
+        return None
+
+    def _fork(self, serial: int, generation: int) -> Event:
+        assert generation not in self.gone, "its settings are dropped already"
+        if self.forks_that_fail:
+            self.forks_that_fail -= 1
+            return ForkFailed(serial, "Resource temporarily unavailable")
+        assert self.machine.mode in {Mode.STARTING, Mode.RUNNING}, "a stopping server starts nobody"
+        self.spawned_at.append(self.now)
+        recent = [at for at in self.spawned_at[-MOST_FORKS:] if at > self.now - 1.0]
+        assert len(recent) < MOST_FORKS, "a fork storm"
+        fate = self.fates[generation]
+        self.processes[serial] = Process(serial, fate)
+        if fate.boots_after is not None:
+            self.later(fate.boots_after, lambda: self._boot(serial))
+        return Forked(serial, next(self._pids))
+
+    def _hear(self, serial: int, order: Order) -> None:
+        process = self.processes.get(serial)
+        if process is None or not process.alive:
+            return
+        process.told = True
+        leaves_after = process.fate.leaves_after
+        if process.booted and leaves_after is not None:
+            wait = 0.0 if order is Order.QUICK else leaves_after
+            self.later(wait, lambda: self._die(serial, Death(code=0)))
+
+    # -------------------------------------------------- the processes' side
+
+    def _boot(self, serial: int) -> None:
+        process = self.processes.get(serial)
+        if process is None or not process.alive:
+            return
+        fate = process.fate
+        if fate.fails_with is not None:
+            self._die(serial, Death(code=fate.fails_with))
+            return
+        process.booted = True
+        self.send(serial, Reported(serial, Report.READY))
+        if fate.crashes_after is not None:
+            crash = Death(signal=11, signal_name="SIGSEGV")
+            self.later(fate.crashes_after, lambda: self._die(serial, crash, doomed=True))
+        if process.told:
+            self._hear(serial, Order.LEAVE)
+
+    def send(self, serial: int, event: Event) -> None:
+        process = self.processes[serial]
+        if process.alive and not process.fate.mute:
+            self.later(process.fate.word_takes, lambda: self.tell(event))
+
+    def _die(self, serial: int, death: Death, *, unless_hanging: bool = False, doomed: bool = False) -> None:
+        process = self.processes.get(serial)
+        if process is None or not process.alive:
+            return
+        if unless_hanging and process.fate.leaves_after is None:
+            return
+        process.alive = False
+        if doomed:
+            self._doom(process)
+        self.later(process.fate.word_takes / 2, lambda: self.tell(HungUp(serial)))
+        self.later(process.fate.word_takes, lambda: self._reap(serial, death))
+
+    def _reap(self, serial: int, death: Death) -> None:
+        del self.processes[serial]
+        self.tell(Reaped(serial, death))
+
+    def _doom(self, process: Process) -> None:
+        if not process.doomed and not process.told:
+            process.doomed = True
+            self.floor -= 1
+
+    # -------------------------------------------------- the operator's side
+
+    def kill(self, serial: int) -> None:
+        self._die(serial, KILLED, doomed=True)
+
+    def stall(self, serial: int) -> None:
+        self._doom(self.processes[serial])
+        self.tell(Overdue(serial))
+
+    def reload(self, policy: Policy, fate: Fate) -> None:
+        generation = max(self.fates) + 1
+        self.fates[generation] = fate
+        if self.machine.rollout is None:
+            self.floor = self.count_serving()
+        self.tell(Reload(generation, policy))
+
+    def everyone_behaves_from_now_on(self) -> None:
+        self.fates = dict.fromkeys(self.fates, GOOD)
+        for process in self.processes.values():
+            process.fate = GOOD  # but a crash that is due will come, and a word that is lost stays lost
+        self.forks_that_fail = 0
+
+    # -------------------------------------------------- what must hold
+
+    def count_serving(self) -> int:
+        """Count the workers that serve, as far as the machine can know, and that nobody has harmed."""
+        return sum(
+            child.state in SERVING and not process.doomed and process.alive
+            for child in self.machine.children
+            if (process := self.processes.get(child.serial)) is not None
+        )
+
+    def _check_dismissals(self, actions: list[Action], serving_before: int) -> None:
+        """A worker that serves is only told to leave when enough others serve."""
+        if not any(isinstance(action, Send) and action.order is Order.LEAVE for action in actions):
+            return
+        known = len(self.machine.children.among(*SERVING))
+        assert known >= min(self.machine.target, serving_before)
+
+    def _check(self) -> None:
+        machine = self.machine
+        deadline = machine.next_deadline()
+        assert deadline is None or deadline > self.now, "it would be asked again without end"
+        if self.exit_code is None:
+            known = {child.serial for child in machine.children}
+            assert set(self.processes) <= known, "a worker is forgotten"
+        slots = [child.slot for child in machine.children]
+        assert len(slots) == len(set(slots)), "two workers share a slot"
+        if machine.rollout is not None:
+            self.floor = min(self.floor, machine.target)
+            assert self.count_serving() >= self.floor, "a reload has lowered the capacity"
+        asked = [child for child in machine.children.among(State.RETIRING) if child.wants_successor]
+        if machine.rollout is None and all(c.generation == machine.generation for c in asked):
+            assert len(asked) <= max(1, max(machine.target, 1) // 10) or machine.target == 0
+
+
+POLICIES = st.builds(
+    Policy,
+    workers=st.integers(1, 12),
+    reload_batch=st.integers(0, 4),
+    boot_timeout=st.just(BOOT_TIMEOUT),
+    graceful_timeout=st.sampled_from([0.0, 1.0, GRACEFUL_TIMEOUT]),
+    drain_delay=st.sampled_from([0.0, 0.0, 3.0]),
+)
+
+
+class Lifetimes(RuleBasedStateMachine):
+    """An operator, and bad luck."""
+
+    kernel: Kernel
+    ends_calmly = False
+
+    @initialize(policy=POLICIES, fate=FATES, ends_calmly=st.booleans())
+    def start(self, policy: Policy, fate: Fate, *, ends_calmly: bool) -> None:
+        self.kernel = Kernel(policy, fate)
+        self.ends_calmly = ends_calmly
+
+    def runs(self) -> bool:
+        return self.kernel.exit_code is None
+
+    def pick(self, number: int) -> int | None:
+        """Choose one of the living workers."""
+        alive = [process.serial for process in self.kernel.processes.values() if process.alive]
+        return alive[number % len(alive)] if alive else None
+
+    @rule(seconds=st.sampled_from([0.0, 0.05, 0.3, 1.0, 5.0, 25.0, 120.0]))
+    def wait(self, seconds: float) -> None:
+        self.kernel.advance(seconds)
+
+    @precondition(runs)
+    @rule(policy=POLICIES, fate=FATES)
+    def reload(self, policy: Policy, fate: Fate) -> None:
+        self.kernel.reload(policy, fate)
+
+    @precondition(runs)
+    @rule(fate=FATES)
+    def reload_with_the_same_number_of_workers(self, fate: Fate) -> None:
+        self.kernel.reload(self.kernel.machine.policy, fate)
+
+    @precondition(runs)
+    @rule(by=st.sampled_from([1, 1, -1, -1, 5, -5]))
+    def resize(self, by: int) -> None:
+        self.kernel.tell(Resize(by))
+
+    @precondition(runs)
+    @rule()
+    def park(self) -> None:
+        self.kernel.tell(Park())
+
+    @rule(number=st.integers(0, 50))
+    def kill_a_worker(self, number: int) -> None:
+        serial = self.pick(number)
+        if serial is not None:
+            self.kernel.kill(serial)
+
+    @rule(number=st.integers(0, 50))
+    def a_worker_makes_no_progress(self, number: int) -> None:
+        serial = self.pick(number)
+        if serial is not None and self.kernel.processes[serial].booted:
+            self.kernel.stall(serial)
+
+    @rule(number=st.integers(0, 50))
+    def a_worker_has_served_its_share(self, number: int) -> None:
+        serial = self.pick(number)
+        if serial is not None and self.kernel.processes[serial].booted:
+            self.kernel.send(serial, Reported(serial, Report.RETIRE))
+
+    @rule(number=st.integers(0, 50), report=st.sampled_from(Report))
+    def a_word_comes_at_the_wrong_time(self, number: int, report: Report) -> None:
+        """A dead, unknown or unready child cannot confuse the machine. READY is only faked for the dead."""
+        if self.runs() and (report is Report.RETIRE or number not in self.kernel.processes):
+            self.kernel.tell(Reported(number, report))
+
+    @rule(forks=st.integers(1, 10))
+    def no_memory_for_forks(self, forks: int) -> None:
+        self.kernel.forks_that_fail = forks
+
+    def calm(self) -> None:
+        """When boots succeed, the target is reached, all in one generation."""
+        kernel = self.kernel
+        kernel.everyone_behaves_from_now_on()
+        kernel.advance(200.0)
+        if kernel.exit_code is None and kernel.machine.mode in {Mode.STARTING, Mode.RUNNING}:
+            machine = kernel.machine
+            assert machine.rollout is None
+            ready = machine.children.among(State.READY)
+            assert len(ready) == len(machine.children) == machine.target
+            assert {child.generation for child in ready} <= {machine.generation}
+            assert kernel.gone == set(kernel.fates) - {machine.generation}
+
+    @precondition(runs)
+    @rule(quick=st.booleans())
+    def stop(self, quick: bool) -> None:
+        self.kernel.tell(Stop(quick))
+
+    def teardown(self) -> None:
+        """A stop always ends, and leaves nobody behind."""
+        if not hasattr(self, "kernel"):
+            return
+        kernel = self.kernel
+        if kernel.exit_code is None and self.ends_calmly:
+            self.calm()
+        if kernel.exit_code is None:
+            kernel.tell(Stop())
+            kernel.advance(LONGEST_END)
+        assert kernel.exit_code is not None, "the server does not end"
+        assert not kernel.processes, "a worker outlives the server"
+        assert (kernel.exit_code == 0) or not kernel.served
+
+
+Lifetimes.TestCase.settings = settings(
+    max_examples=LIFETIMES,
+    stateful_step_count=25,
+    phases=[
+        Phase.explicit,
+        Phase.reuse,
+        Phase.generate,
+        Phase.shrink,
+    ],
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+test_lifetimes = Lifetimes.TestCase
+
+
+HOPELESS = st.builds(
+    Fate,
+    boots_after=st.sampled_from([0.0, 0.01, 0.3, 2.0]),
+    fails_with=st.sampled_from([None, 3, 1]),
+    crashes_after=st.sampled_from([0.0, 0.01, 1.0, 4.0]),
+    word_takes=st.sampled_from([0.0, 0.05]),
+)
+
+
+@given(workers=st.integers(1, 12), fate=HOPELESS)
+@settings(max_examples=100, deadline=None)
+def test_workers_that_all_fail_are_started_ever_more_slowly(workers: int, fate: Fate) -> None:
+    """In the second five minutes there are few attempts, and the arbiter is still there."""
+    kernel = Kernel(Policy(workers), GOOD)
+    kernel.advance(10.0)
+    kernel.fates[1] = fate
+    for serial in list(kernel.processes):
+        kernel.kill(serial)
+    kernel.advance(300.0)
+    before = len(kernel.spawned_at)
+    kernel.advance(300.0)
+    assert kernel.exit_code is None
+    assert len(kernel.spawned_at) - before <= (300 / 30 + 1) * workers
+    assert len(kernel.spawned_at) > before, "it must go on trying"
