@@ -14,10 +14,11 @@ from prefork.errors import ProtocolError
 class ReceiveBuffer:
     """Received bytes; `data` may be looked at, and is changed only here."""
 
-    __slots__ = ("data",)
+    __slots__ = ("_searched", "data")
 
     def __init__(self) -> None:
         self.data: bytes | bytearray = b""
+        self._searched = 0  # bytes in which `take_line` has found no line end
 
     def append(self, piece: bytes) -> None:
         """Add bytes at the end."""
@@ -30,6 +31,7 @@ class ReceiveBuffer:
 
     def skip(self, count: int) -> None:
         """Drop bytes from the front; `count` is at most what there is."""
+        self._searched = 0
         if count == len(self.data):
             self.data = b""
         elif isinstance(self.data, bytearray):
@@ -41,6 +43,7 @@ class ReceiveBuffer:
         """Remove and return up to `count` bytes from the front."""
         data = self.data
         if count >= len(data):
+            self._searched = 0
             self.data = b""
             return bytes(data)
         piece = bytes(data[:count])
@@ -57,10 +60,11 @@ class ReceiveBuffer:
         Raises:
             ProtocolError: the line is longer than that.
         """
-        end = self.data.find(b"\r\n", 0, longest + 2)
+        end = self.data.find(b"\r\n", self._searched, longest + 2)
         if end < 0:
             if len(self.data) >= longest + 2:
                 raise ProtocolError(f"{name} too long")
+            self._searched = max(len(self.data) - 1, 0)
             return None
         line = bytes(self.data[:end])
         self.skip(end + 2)

@@ -139,16 +139,14 @@ def parse_head(buffer: bytes | bytearray, limits: Limits, scan_from: int = 0) ->
     """
     end = buffer.find(END, scan_from)
     if end < 0:
-        _check_partial(buffer, limits)
+        _check_partial(buffer, limits, scan_from)
         return None
     raw = bytes(buffer[:end])
     if raw[:1] and raw[0] not in grammar.TOKEN_FIRST:
         raise ProtocolError("a request cannot start with this byte")
     lines = str(raw, "latin-1").split("\r\n")
-    if limits.line and len(lines[0]) > limits.line:
-        raise ProtocolError("request line too long", 414)
-    if end + len(END) > limits.head:
-        raise ProtocolError("request head too large", 431)
+    if end + len(END) > limits.ample:
+        _check_sizes(lines, end + len(END), limits)
     # One pass at C speed: what is left after deleting all that may be in a line must be exactly
     # the line ends. Refuses NUL, control bytes, bare CR and bare LF (RFC 9112 §2.2, RFC 9110 §5.5).
     if raw.translate(None, grammar.FIELD_BYTES) != b"\r\n" * (len(lines) - 1):
@@ -160,7 +158,7 @@ def parse_head(buffer: bytes | bytearray, limits: Limits, scan_from: int = 0) ->
     return request
 
 
-def _check_partial(buffer: bytes | bytearray, limits: Limits) -> None:
+def _check_partial(buffer: bytes | bytearray, limits: Limits, scan_from: int) -> None:
     """Refuse a head that is not whole yet but cannot become acceptable any more.
 
     Decides exactly as `parse_head` does for a whole head, in the same order, so that the answer
@@ -170,8 +168,9 @@ def _check_partial(buffer: bytes | bytearray, limits: Limits) -> None:
         return
     if buffer[0] not in grammar.TOKEN_FIRST:
         raise ProtocolError("a request cannot start with this byte")
-    line = limits.line
-    if line and len(buffer) >= line + 2 and buffer.find(b"\r\n", 0, line + 2) < 0:
+    # Once is enough: what was scanned before was checked then.
+    first = limits.line + 2
+    if limits.line and scan_from < first <= len(buffer) and buffer.find(b"\r\n", 0, first) < 0:
         raise ProtocolError("request line too long", 414)
     if len(buffer) >= limits.head:
         raise ProtocolError("request head too large", 431)
@@ -204,25 +203,16 @@ def _parse_fields(request: Request, lines: list[str], limits: Limits) -> None:
     """RFC 9112 §5: each line is name, colon, value; only SP and HTAB are trimmed from the value."""
     if limits.fields and len(lines) > limits.fields:
         raise ProtocolError("too many header fields", 431)
-    raw = request.raw
-    if limits.field_size and len(raw) > limits.field_size:
-        # Only now can one line be too long.
-        _check_sizes(lines, limits.field_size)
     names = _names
     try:
-        fields = {names[name]: value for line in lines for name, _, value in (line.partition(": "),)}
+        fields = {
+            names[name]: value.strip(" \t") for line in lines for name, _, value in (line.partition(": "),)
+        }
     except KeyError:
         fields = {}
-    # Nearly every head ends here: known names, each once, values that are there and need no trimming.
+    # Nearly every head ends here: known names, each once, with a value (a line without a colon has none).
     # Whatever else there may be is decided line by line.
-    if (
-        len(fields) != len(lines)
-        or "" in fields.values()
-        or b" \r" in raw
-        or b":  " in raw
-        or b"\t" in raw
-        or raw[-1:] == b" "
-    ):
+    if len(fields) != len(lines) or "" in fields.values():
         fields = _decide_fields(request, lines)
     request.fields = fields
 
@@ -248,9 +238,13 @@ def _decide_fields(request: Request, lines: list[str]) -> dict[str, str]:
     return fields
 
 
-def _check_sizes(lines: list[str], size: int) -> None:
-    """RFC 9110 §5.4: 431 is the answer to fields larger than the server wants to process."""
-    if any(len(line) > size for line in lines):
+def _check_sizes(lines: list[str], size: int, limits: Limits) -> None:
+    """RFC 9112 §3: 414 for the line; RFC 6585 §5: 431 for fields larger than the server wants to process."""
+    if limits.line and len(lines[0]) > limits.line:
+        raise ProtocolError("request line too long", 414)
+    if size > limits.head:
+        raise ProtocolError("request head too large", 431)
+    if limits.field_size and any(len(line) > limits.field_size for line in lines[1:]):
         raise ProtocolError("header field too large", 431)
 
 

@@ -50,8 +50,12 @@ class Limits:
     field_size: int = 8190
     head: int = field(init=False)
     """The most bytes that a whole head may have, its empty line included."""
+    ample: int = field(init=False)
+    """A head of so many bytes cannot break any of the limits on bytes."""
 
     def __post_init__(self) -> None:
         bounded = self.line and self.fields and self.field_size
         most = self.line + 2 + self.fields * (self.field_size + 2) + 2
         object.__setattr__(self, "head", most if bounded else UNLIMITED_HEAD)
+        bounds = [bound for bound in (self.line, self.field_size, self.head) if bound]
+        object.__setattr__(self, "ample", min(bounds))

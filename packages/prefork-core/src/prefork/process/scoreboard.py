@@ -164,14 +164,16 @@ class Slot:
     def phase(self, phase: Phase) -> None:
         self._ints[_PHASE_WORD] = phase
 
-    def request_begin(self, method: str, target: str, started: float) -> None:
+    def request_begin(self, method: str, target: str, started: float, deadline: float = 0.0) -> None:
         """Note the request that is now in hand, in phase `APPLICATION`.
 
         Args:
             method: the first 16 characters are kept.
             target: the first 200 characters are kept.
             started: monotonic seconds.
+            deadline: see `deadline`.
         """
+        self._floats[_DEADLINE] = deadline
         _REQUEST.pack_into(
             self._bytes,
             _HEADER_SIZE,
@@ -182,8 +184,9 @@ class Slot:
         )
 
     def request_end(self) -> None:
-        """Note that the request is over, and count it."""
+        """Note that the request is over, and count it; the worker is idle."""
         ints = self._ints
+        ints[_DEADLINE] = 0  # 0.0 has the same bits
         ints[_PHASE_WORD] = 0
         ints[_REQUESTS] += 1
 

@@ -180,7 +180,8 @@ class Loop:
             self._poller.change(conn.stream.fd, events)
         conn.watched = events
         self._parked[conn.stream.fd] = conn
-        self._sweep_at = min(self._sweep_at, conn.deadline)
+        if conn.deadline < self._sweep_at:
+            self._sweep_at = conn.deadline
 
     def _close(self, conn: Connection) -> None:
         if conn.watched:

@@ -240,9 +240,7 @@ class Service:
         assert request is not None
         slot = self._slot
         now = monotonic()
-        slot.request_begin(request.method, request.target, now)
-        if self._timeout:
-            slot.deadline = now + self._timeout
+        slot.request_begin(request.method, request.target, now, now + self._timeout if self._timeout else 0.0)
         response = conn.response = Response(conn.http, conn, http_date, self._server)
         try:
             forwarded = self._forward.apply(request, conn.peer.address)
@@ -269,7 +267,6 @@ class Service:
             )
         if self._hooks is not None:
             self._hooks.after(request, conn.environ, response)
-        slot.deadline = 0.0
         slot.request_end()
 
     def _call(self, conn: Connection, environ: dict[str, Any], response: Response) -> None:
