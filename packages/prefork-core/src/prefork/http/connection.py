@@ -15,9 +15,17 @@ from prefork.errors import ClientDisconnected, ProtocolError
 from prefork.http import response
 from prefork.http.body import ChunkedDecoder, Decoder, LengthDecoder
 from prefork.http.buffer import ReceiveBuffer
-from prefork.http.framing import CHUNKED, Framing, plan_response
+from prefork.http.framing import BY_CHUNKS, BY_CLOSE, BY_LENGTH, BY_NOTHING, CHUNKED, plan_response
 from prefork.http.head import Request, parse_head
-from prefork.http.states import Reading, Writing
+from prefork.http.states import (
+    READING_BODY,
+    READING_DONE,
+    READING_HEAD,
+    REFUSED,
+    WRITING_BODY,
+    WRITING_DONE,
+    WRITING_HEAD,
+)
 
 if TYPE_CHECKING:
     from prefork.http.limits import Limits
@@ -68,11 +76,11 @@ class ServerConnection:
         self._skipped = False
         self._body: Decoder | None = None
         self._unanswered_continue = False
-        self.framing = Framing.NONE
+        self.framing = BY_NOTHING
         self._promised = 0
         self.request: Request | None = None
-        self.reading = Reading.HEAD
-        self.writing = Writing.HEAD
+        self.reading = READING_HEAD
+        self.writing = WRITING_HEAD
         self.persistent = True
         self.peer_closed = False
 
@@ -98,14 +106,14 @@ class ServerConnection:
                 was or will be received on this connection is ever looked at again.
         """
         received = self._received
-        if self.reading is not Reading.HEAD or not received.data:
+        if self.reading is not READING_HEAD or not received.data:
             return None
         try:
             if not self._skipped and received.data[0] == 13 and not self._skip_blank_line():
                 return None
             request = parse_head(received.data, self._limits, self._scanned)
         except ProtocolError:
-            self.reading = Reading.REFUSED
+            self.reading = REFUSED
             self.persistent = False
             raise
         if request is None:
@@ -131,7 +139,7 @@ class ServerConnection:
         if not request.persistent:
             self.persistent = False
         if request.content_length:
-            self.reading = Reading.BODY
+            self.reading = READING_BODY
             self._unanswered_continue = request.expects_continue
             self._body = (
                 ChunkedDecoder(self._limits)
@@ -139,7 +147,7 @@ class ServerConnection:
                 else LengthDecoder(request.content_length)
             )
         else:
-            self.reading = Reading.DONE
+            self.reading = READING_DONE
 
     def read_body(self, limit: int) -> bytes | None:
         """Return up to `limit` decoded bytes of the body, b"" at its end, None to be fed first.
@@ -154,11 +162,11 @@ class ServerConnection:
         try:
             piece = body.read(self._received, limit)
         except ProtocolError:
-            self.reading = Reading.REFUSED
+            self.reading = REFUSED
             self.persistent = False
             raise
         if not body.left:
-            self.reading = Reading.DONE
+            self.reading = READING_DONE
         if piece:
             # RFC 9110 §10.1.1: a client that sends content does not wait for 100 any more.
             self._unanswered_continue = False
@@ -172,15 +180,15 @@ class ServerConnection:
 
         Call it when the application reads and the buffer is empty (RFC 9110 §10.1.1).
         """
-        if not self._unanswered_continue or self.writing is not Writing.HEAD:
+        if not self._unanswered_continue or self.writing is not WRITING_HEAD:
             return b""
         self._unanswered_continue = False
         return CONTINUE
 
     def _body_is_in_the_way(self) -> bool:
         """Return whether the rest of the request body is too much, or too uncertain, to be drained."""
-        if self.reading is not Reading.BODY or self._body is None:
-            return self.reading is Reading.REFUSED
+        if self.reading is not READING_BODY or self._body is None:
+            return self.reading is REFUSED
         return self._unanswered_continue or not 0 <= self._body.left <= DRAIN_LIMIT
 
     # Sending
@@ -198,13 +206,13 @@ class ServerConnection:
             RuntimeError: there is no request, or its response was begun already.
         """
         request = self.request
-        if request is None or self.writing is not Writing.HEAD:
+        if request is None or self.writing is not WRITING_HEAD:
             raise RuntimeError("no request waits for a response")
         if self._body is not None and self._body_is_in_the_way():
             self.persistent = False
         known = length if head.length is None else head.length
         plan = plan_response(request, head.status, known, persistent=self.persistent)
-        self.writing = Writing.BODY
+        self.writing = WRITING_BODY
         self.framing, self._promised, self.persistent = plan
         return response.render_head(head, plan, version=request.version, date=date, server=server)
 
@@ -221,7 +229,7 @@ class ServerConnection:
         if self._promised != len(body):
             # HEAD, 204, 205 …, or not as long as the application said.
             return rendered + self.frame(body) + self.end_response()
-        self.writing = Writing.DONE
+        self.writing = WRITING_DONE
         self._promised = 0
         return rendered + body
 
@@ -233,30 +241,30 @@ class ServerConnection:
                 is returned for a response without a body.
         """
         framing = self.framing
-        if framing is Framing.CHUNKED:
+        if framing is BY_CHUNKS:
             return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-        if framing is Framing.LENGTH:
+        if framing is BY_LENGTH:
             if len(data) > self._promised:
                 data = data[: self._promised]
             self._promised -= len(data)
             return data
-        return data if framing is Framing.CLOSE else b""
+        return data if framing is BY_CLOSE else b""
 
     @property
     def missing(self) -> int:
         """Bytes that the head promised and that were not framed yet, -1 when it promised no number."""
-        if self.framing is Framing.LENGTH:
+        if self.framing is BY_LENGTH:
             return self._promised
-        return 0 if self.framing is Framing.NONE else -1
+        return 0 if self.framing is BY_NOTHING else -1
 
     @property
     def sends_raw(self) -> bool:
         """Whether body bytes go out as they are, so that `sendfile` can send them."""
-        return self.framing in {Framing.LENGTH, Framing.CLOSE}
+        return self.framing in {BY_LENGTH, BY_CLOSE}
 
     def sent_raw(self, count: int) -> None:
         """Note bytes of body that went out by another way than `frame`."""
-        if self.framing is Framing.LENGTH:
+        if self.framing is BY_LENGTH:
             self._promised -= count
 
     def end_response(self) -> bytes:
@@ -264,28 +272,28 @@ class ServerConnection:
 
         A response that is shorter than promised must not look complete: the connection will close.
         """
-        if self.writing is not Writing.BODY:
+        if self.writing is not WRITING_BODY:
             # Given up, or ended already: a last chunk now would make it look complete.
             return b""
-        self.writing = Writing.DONE
-        if self.framing is Framing.CHUNKED:
+        self.writing = WRITING_DONE
+        if self.framing is BY_CHUNKS:
             return b"0\r\n\r\n"
-        if self.framing is Framing.LENGTH and self._promised:
+        if self.framing is BY_LENGTH and self._promised:
             self.persistent = False
         return b""
 
     def abort(self) -> None:
         """Give up the response: it never gets its end, and the connection must close."""
-        self.writing = Writing.DONE
+        self.writing = WRITING_DONE
         self.persistent = False
 
     def refuse(self, status: int, *, date: str, server: str) -> bytes:
         """Return a whole error response, b"" when one has begun already. The connection must close."""
         self.persistent = False
-        if self.writing is not Writing.HEAD:
+        if self.writing is not WRITING_HEAD:
             self.abort()
             return b""
-        self.writing = Writing.DONE
+        self.writing = WRITING_DONE
         # RFC 9110 §9.3.2: a HEAD that was refused before it was parsed gets no body either.
         begun = "HEAD" if self._received.data[:5] == b"HEAD " else ""
         method = begun if self.request is None else self.request.method
@@ -300,11 +308,11 @@ class ServerConnection:
             False when the connection must close: it is not persistent, or the request was not read to
             its end and no more of it may be drained.
         """
-        if not self.persistent or self.reading is not Reading.DONE or self.writing is not Writing.DONE:
+        if not self.persistent or self.reading is not READING_DONE or self.writing is not WRITING_DONE:
             return False
         self.request = None
-        self.reading = Reading.HEAD
-        self.writing = Writing.HEAD
+        self.reading = READING_HEAD
+        self.writing = WRITING_HEAD
         self._body = None
         self._unanswered_continue = False
         self._skipped = False

@@ -130,6 +130,13 @@ class Framing(Enum):
     """When the connection closes: HTTP/1.0 without a length."""
 
 
+# Names for the hot path, see `states`.
+BY_NOTHING: Final = Framing.NONE
+BY_LENGTH: Final = Framing.LENGTH
+BY_CHUNKS: Final = Framing.CHUNKED
+BY_CLOSE: Final = Framing.CLOSE
+
+
 class Plan(NamedTuple):
     """How one response goes out.
 
@@ -163,14 +170,14 @@ def plan_response(request: Request, status: int, length: int | None, *, persiste
     """
     persistent = persistent and request.persistent
     if not has_body(request.method, status):
-        return Plan(Framing.NONE, 0, persistent)
+        return Plan(BY_NOTHING, 0, persistent)
     if status == 205:
-        return Plan(Framing.LENGTH, 0, persistent)
+        return Plan(BY_LENGTH, 0, persistent)
     if not request.path and status < 300:
         # RFC 9112 §6.3: the client of a CONNECT takes any length for bytes of the tunnel.
-        return Plan(Framing.CLOSE, -1, persistent=False)
+        return Plan(BY_CLOSE, -1, persistent=False)
     if length is not None:
-        return Plan(Framing.LENGTH, length, persistent)
+        return Plan(BY_LENGTH, length, persistent)
     if request.version == "HTTP/1.1":
-        return Plan(Framing.CHUNKED, -1, persistent)
-    return Plan(Framing.CLOSE, -1, persistent=False)
+        return Plan(BY_CHUNKS, -1, persistent)
+    return Plan(BY_CLOSE, -1, persistent=False)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The grammar of RFC 9110 and RFC 9112: one compiled rule for each production we check.
 
-Every expression is linear in the length of its input: no nested or overlapping repeats.
+Every expression is linear in the length of its input: no overlapping repeats, and what repeats a choice
+is possessive ("++"), so that nothing is kept for a way back: that cost 100 ns for each byte of a long host.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ ABSOLUTE_FORM: Final = re.compile(r"[hH][tT][tT][pP][sS]?://([!\"$-.0->@-~]*)((?
 
 # RFC 3986 §3.2.2 (host) and §3.2.3 (port); RFC 9110 §7.2. IPvFuture has no user. No comma, though
 # §3.2.2 has it: "a,b" is what some recipient made of two Host lines (RFC 9110 §5.3).
-_REG_NAME: Final = r"(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+"
+_REG_NAME: Final = r"(?:[A-Za-z0-9\-._~!$&'()*+;=]++|%[0-9A-Fa-f]{2})++"
 _IP_LITERAL: Final = r"\[[0-9A-Fa-f:.]{2,45}\]"
 HOST: Final = re.compile(rf"({_IP_LITERAL}|{_REG_NAME})(?::([0-9]{{0,5}}))?")
 

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prefork.http import framing, grammar
-from prefork.http.framing import Framing, Plan
+from prefork.http.framing import BY_CHUNKS, BY_CLOSE, BY_LENGTH, Plan
 from prefork.http.limits import CONTENT_LENGTH_DIGITS
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def check_head(status: str, headers: Sequence[tuple[str, str]]) -> ResponseHead:
         if meaning is not None:
             if meaning == _LENGTH:
                 length = _check_length(value, length)
-            else:
+            elif meaning not in own:
                 own += (meaning,)
         lines.append(name + ": " + value + "\r\n")
     return ResponseHead(found[0], found[1], _encode(lines), length, own)
@@ -151,7 +151,7 @@ def render_head(head: ResponseHead, plan: Plan, *, version: str, date: str, serv
     Returns:
         The bytes to send, the empty line included.
     """
-    if head.length is not None and (head.status in framing.EMPTY or plan.framing is Framing.CLOSE):
+    if head.length is not None and (head.status in framing.EMPTY or plan.framing is BY_CLOSE):
         # Frameworks send a length where RFC 9110 §8.6 forbids one (204, CONNECT).
         head = without_length(head)
     start = f"HTTP/1.1 {head.line}\r\n"
@@ -166,9 +166,9 @@ def render_head(head: ResponseHead, plan: Plan, *, version: str, date: str, serv
         start += "Connection: close\r\n"
     elif version == "HTTP/1.0":
         start += "Connection: keep-alive\r\n"
-    if plan.framing is Framing.LENGTH and head.length is None:
+    if plan.framing is BY_LENGTH and head.length is None:
         start += f"Content-Length: {plan.length}\r\n"
-    elif plan.framing is Framing.CHUNKED:
+    elif plan.framing is BY_CHUNKS:
         start += "Transfer-Encoding: chunked\r\n"
     return start.encode("latin-1") + head.fields + b"\r\n"
 
@@ -190,6 +190,6 @@ def error_head(status: int, *, method: str, date: str, server: str) -> bytes:
         f"{status} {phrase}",
         [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))],
     )
-    plan = Plan(Framing.LENGTH, len(body), persistent=False)
+    plan = Plan(BY_LENGTH, len(body), persistent=False)
     rendered = render_head(head, plan, version="HTTP/1.1", date=date, server=server)
     return rendered + body if framing.has_body(method, status) else rendered

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 
 class Reading(Enum):
@@ -28,3 +29,14 @@ class Writing(Enum):
     """The head is out, the body is not at its end."""
     DONE = "done"
     """The response has ended, or was given up."""
+
+
+# Looking a member up on its class costs 0.1 µs in Python 3.11, a name of the module less than a tenth of
+# that, and a request needs dozens. So the hot modules use these.
+READING_HEAD: Final = Reading.HEAD
+READING_BODY: Final = Reading.BODY
+READING_DONE: Final = Reading.DONE
+REFUSED: Final = Reading.REFUSED
+WRITING_HEAD: Final = Writing.HEAD
+WRITING_BODY: Final = Writing.BODY
+WRITING_DONE: Final = Writing.DONE

@@ -125,7 +125,9 @@ class Child:
 
     def _boot_failed(self, error: PreforkError) -> int:
         cause = error.__cause__
-        self._logs.error.error("%s", error, exc_info=cause if cause is not None and not isinstance(error, AppError) else None)
+        self._logs.error.error(
+            "%s", error, exc_info=cause if cause is not None and not isinstance(error, AppError) else None
+        )
         return error.exit_code if isinstance(error, AppError) else ExitCode.BOOT
 
     # Signals

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any, Final
 from prefork.http import Limits
 from prefork.net.poller import READ, WRITE, Poller
 from prefork.worker import StopReason
-from prefork.wsgi.connection import Connection, Waits
+from prefork.wsgi.connection import AWAITS_FIRST_BYTE, AWAITS_LINGER, Connection
 from prefork.wsgi.environ import Peer, base_environ
 from prefork.wsgi.errors import ErrorStream
-from prefork.wsgi.serve import Wants
+from prefork.wsgi.serve import WANTS_CLOSE, WANTS_READ, WANTS_TURN
 
 if TYPE_CHECKING:
     import socket
 
     from prefork.workers.context import WorkerContext
-    from prefork.wsgi.serve import Service
+    from prefork.wsgi.serve import Service, Wants
 
 QUEUE_GRACE: Final = 0.1
 """Seconds without a new connection after which a queue that no longer grows counts as dry: a handshake
@@ -65,6 +65,13 @@ class Accepting(Enum):
     NO = "no"
 
 
+# Names for the hot path, see `prefork.http.states`.
+_YES: Final = Accepting.YES
+_PAUSED: Final = Accepting.PAUSED
+_DRAINING: Final = Accepting.DRAINING
+_NO: Final = Accepting.NO
+
+
 class Loop:
     """The poll set of a worker with one thread.
 
@@ -86,7 +93,7 @@ class Loop:
         self._bases = {fd: self._base(sock, errors) for fd, sock in self._listeners.items()}
         self._parked: dict[int, Connection] = {}
         self._turns: deque[Connection] = deque()
-        self._accepting = Accepting.NO
+        self._accepting: Accepting = _NO
         self._resume_at = inf
         self._sweep_at = inf
         self._open = 0
@@ -137,8 +144,8 @@ class Loop:
         self._look_at_the_clock()
         if self._reason is not None:
             self._reason = self._ctx.stopping
-            if self._accepting is Accepting.DRAINING and not events and not taken:
-                self._stop_accepting(Accepting.NO)
+            if self._accepting is _DRAINING and not events and not taken:
+                self._stop_accepting(_NO)
         self._ctx.slot.idle = len(self._parked)
         return self._done()
 
@@ -153,7 +160,7 @@ class Loop:
         """Return how long there is nothing to do unless something arrives, in seconds."""
         if self._turns:
             return 0.0
-        if self._accepting is Accepting.DRAINING:
+        if self._accepting is _DRAINING:
             return QUEUE_GRACE
         longest = _LOOK if self._reason is None else min(_ATTENTION, self._ctx.time_left())
         until = min(self._sweep_at, self._resume_at)
@@ -167,13 +174,13 @@ class Loop:
 
     def _place(self, conn: Connection, wants: Wants) -> None:
         """Do with a connection what it wants."""
-        if wants is Wants.CLOSE:
+        if wants is WANTS_CLOSE:
             self._close(conn)
             return
-        if wants is Wants.TURN:
+        if wants is WANTS_TURN:
             self._turns.append(conn)
             return
-        events = READ if wants is Wants.READ else WRITE
+        events = READ if wants is WANTS_READ else WRITE
         if not conn.watched:
             self._poller.watch(conn.stream.fd, events)
         elif conn.watched != events:
@@ -189,7 +196,7 @@ class Loop:
             self._poller.forget(conn.stream.fd)
         conn.stream.close()
         self._open -= 1
-        if self._accepting is Accepting.PAUSED and self._resume_at == inf:
+        if self._accepting is _PAUSED and self._resume_at == inf:
             self._accept_from_now_on()
 
     def _sweep(self, now: float) -> None:
@@ -205,25 +212,25 @@ class Loop:
 
     def _accept_from_now_on(self) -> None:
         self._resume_at = inf
-        self._accepting = Accepting.YES
+        self._accepting = _YES
         for fd in self._listeners:
             self._poller.share(fd)
 
     def _stop_accepting(self, state: Accepting) -> None:
         """Stop; `PAUSED` keeps the listeners for later, `NO` closes this process's copies."""
         for fd, sock in self._listeners.items():
-            if self._accepting in {Accepting.YES, Accepting.DRAINING}:
+            if self._accepting in {_YES, _DRAINING}:
                 self._poller.forget(fd)
-            if state is Accepting.NO:
+            if state is _NO:
                 sock.close()
-        if state is Accepting.NO:
+        if state is _NO:
             self._listeners.clear()
             self._resume_at = inf
         self._accepting = state
 
     def _accept(self, fd: int) -> bool:
         """Accept one connection and begin to serve it; return whether there was one."""
-        if self._accepting not in {Accepting.YES, Accepting.DRAINING}:
+        if self._accepting not in {_YES, _DRAINING}:
             return False
         try:
             connected, address = self._listeners[fd].accept()
@@ -236,15 +243,15 @@ class Loop:
         peer = Peer(address[0], str(address[1])) if isinstance(address, tuple) else _LOCAL
         conn = Connection(connected, peer, self._bases[fd], self._limits, self._service)
         self._serve(conn, self._service.opened)
-        if self._open >= self._ctx.settings.worker_connections and self._accepting is Accepting.YES:
-            self._stop_accepting(Accepting.PAUSED)
+        if self._open >= self._ctx.settings.worker_connections and self._accepting is _YES:
+            self._stop_accepting(_PAUSED)
         return True
 
     def _exhausted(self, error: OSError) -> None:
         """The system has no descriptor or memory left: let connections wait in the queue for a while."""
         self._ctx.log.error("cannot accept: %s; trying again in %s s", error.strerror, _PAUSE)
-        if self._accepting is Accepting.YES:
-            self._stop_accepting(Accepting.PAUSED)
+        if self._accepting is _YES:
+            self._stop_accepting(_PAUSED)
             self._resume_at = monotonic() + _PAUSE
 
     # Stopping
@@ -258,23 +265,23 @@ class Loop:
         self._poller.forget(self._ctx.stop_fd)
         self._service.stop_keeping()
         if self._reason is not StopReason.DRAIN:
-            self._stop_accepting(Accepting.NO)
+            self._stop_accepting(_NO)
         else:
-            if self._accepting is Accepting.PAUSED:
+            if self._accepting is _PAUSED:
                 self._accept_from_now_on()
-            self._accepting = Accepting.DRAINING
-        for conn in [conn for conn in self._parked.values() if conn.waits is Waits.FIRST_BYTE]:
+            self._accepting = _DRAINING
+        for conn in [conn for conn in self._parked.values() if conn.waits is AWAITS_FIRST_BYTE]:
             del self._parked[conn.stream.fd]
             self._dismiss(conn)
 
     def _dismiss(self, conn: Connection) -> None:
         """Close an idle connection, unless a request has arrived on it or may be on its way."""
         self._serve(conn, self._service.readable)
-        if conn.waits is not Waits.FIRST_BYTE or self._parked.pop(conn.stream.fd, None) is None:
+        if conn.waits is not AWAITS_FIRST_BYTE or self._parked.pop(conn.stream.fd, None) is None:
             return
         if conn.fresh:
             conn.deadline = min(conn.deadline, monotonic() + FRESH_GRACE)
-            self._place(conn, Wants.READ)
+            self._place(conn, WANTS_READ)
         else:
             self._close(conn)
 
@@ -283,10 +290,12 @@ class Loop:
             return False
         if self._reason is StopReason.QUICK or not self._ctx.time_left():
             return True
-        return self._accepting is Accepting.NO and not self._parked and not self._turns
+        return self._accepting is _NO and not self._parked and not self._turns
 
     def _close_all(self) -> None:
-        left = [conn for conn in self._parked.values() if conn.waits not in {Waits.FIRST_BYTE, Waits.LINGER}]
+        left = [
+            conn for conn in self._parked.values() if conn.waits not in {AWAITS_FIRST_BYTE, AWAITS_LINGER}
+        ]
         if left:
             self._ctx.log.warning("stopped with %d requests unfinished", len(left))
         for conn in [*self._parked.values(), *self._turns]:

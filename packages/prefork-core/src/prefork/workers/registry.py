@@ -36,7 +36,9 @@ def find(name: str) -> type[Worker]:
         raise ConfigError(f"there is no worker class {name!r}", hint=f"installed: {', '.join(names())}")
     owners = sorted({_owner(entry) for entry in found})
     if len(owners) > 1:
-        raise ConfigError(f"worker class {name!r} is claimed by {' and '.join(owners)}", hint="uninstall one of them")
+        raise ConfigError(
+            f"worker class {name!r} is claimed by {' and '.join(owners)}", hint="uninstall one of them"
+        )
     return _check(name, _load(found[0]), owners[0])
 
 
@@ -53,7 +55,9 @@ def _load(entry: EntryPoint) -> object:
     try:
         return entry.load()
     except Exception as error:
-        raise ConfigError(f"worker class {entry.name!r} of {_owner(entry)} cannot be loaded: {error}") from error
+        raise ConfigError(
+            f"worker class {entry.name!r} of {_owner(entry)} cannot be loaded: {error}"
+        ) from error
 
 
 def _from_path(path: str) -> object:

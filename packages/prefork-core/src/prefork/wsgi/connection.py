@@ -36,6 +36,15 @@ class Waits(Enum):
     LINGER = "client closing"
 
 
+# Names for the hot path, see `prefork.http.states`.
+AWAITS_FIRST_BYTE: Final = Waits.FIRST_BYTE
+AWAITS_HEAD: Final = Waits.HEAD
+AWAITS_BODY: Final = Waits.BODY
+AWAITS_FLUSH: Final = Waits.FLUSH
+AWAITS_DRAIN: Final = Waits.DRAIN
+AWAITS_LINGER: Final = Waits.LINGER
+
+
 class Limit(Protocol):
     """What a connection must know of its worker."""
 
@@ -102,7 +111,7 @@ class Connection:
         self._worker = worker
         self._ahead: list[bytes] = []
         self._pace: Pace | None = None
-        self.waits = Waits.FIRST_BYTE
+        self.waits: Waits = AWAITS_FIRST_BYTE
         self.watched = 0
         self.fresh = True
         self.deadline = 0.0

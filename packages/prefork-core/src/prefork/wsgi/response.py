@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from prefork.http.framing import Framing
+from prefork.http.framing import BY_LENGTH, BY_NOTHING
 from prefork.http.response import ResponseHead, check_head
-from prefork.http.states import Writing
+from prefork.http.states import WRITING_HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -84,7 +84,19 @@ class Response:
         fault: what was wrong with the length of the body; "" for nothing.
     """
 
-    __slots__ = ("_date", "_http", "_send", "_send_last", "_server", "begun", "fault", "head", "headers", "sent", "status")
+    __slots__ = (
+        "_date",
+        "_http",
+        "_send",
+        "_send_last",
+        "_server",
+        "begun",
+        "fault",
+        "head",
+        "headers",
+        "sent",
+        "status",
+    )
 
     def __init__(self, http: ServerConnection, out: Out, date: Callable[[], str], server: str) -> None:
         self._http = http
@@ -119,7 +131,7 @@ class Response:
         """
         if exc_info is not None:
             try:
-                if self._http.writing is not Writing.HEAD:
+                if self._http.writing is not WRITING_HEAD:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # break the cycle through this frame
@@ -148,14 +160,14 @@ class Response:
             raise TypeError(f"the application returned {wrong[0]} as body, not bytes") from None
         http = self._http
         head = self._started()
-        if http.writing is Writing.HEAD and (head.length is None or head.length == len(data)):
+        if http.writing is WRITING_HEAD and (head.length is None or head.length == len(data)):
             self.begun = head.status
             out = http.respond(head, data, date=self._date(), server=self._server)
-            if http.framing is not Framing.NONE:
+            if http.framing is not BY_NOTHING:
                 self.sent = len(data)
             self._send_last(out)
             return
-        if http.writing is Writing.HEAD and (head.length or 0) > len(data):
+        if http.writing is WRITING_HEAD and (head.length or 0) > len(data):
             # Unless this is a response without a body, the connection will have to close when it is found
             # too short, and RFC 9112 §9.6 wants that announced.
             http.persistent = False
@@ -165,14 +177,14 @@ class Response:
         """Send a body piece by piece, each as soon as it is there, as PEP 3333 demands."""
         for piece in body:
             self.write(piece)
-            if piece and self._http.framing is Framing.NONE:
+            if piece and self._http.framing is BY_NOTHING:
                 # HEAD, 204 or 304: nobody will get the rest, and it may be endless.
                 break
         self.finish()
 
     def finish(self) -> None:
         """End the response; sends the head if there was no body."""
-        rest = self._begin(0) if self._http.writing is Writing.HEAD else b""
+        rest = self._begin(0) if self._http.writing is WRITING_HEAD else b""
         rest += self._end()
         if rest:
             self._send_last(rest)
@@ -192,7 +204,7 @@ class Response:
         return self.head
 
     def _begin(self, length: int | None) -> bytes:
-        if self._http.writing is not Writing.HEAD:
+        if self._http.writing is not WRITING_HEAD:
             return b""
         head = self._started()
         self.begun = head.status
@@ -200,12 +212,12 @@ class Response:
 
     def _frame(self, data: bytes) -> bytes:
         http = self._http
-        if http.framing is Framing.LENGTH:
+        if http.framing is BY_LENGTH:
             missing = http.missing
             if missing < len(data):
                 self.fault = "more"
                 data = data[:missing]
-        elif http.framing is Framing.NONE:
+        elif http.framing is BY_NOTHING:
             return b""
         self.sent += len(data)
         return http.frame(data)

@@ -16,12 +16,20 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
 
 from prefork.errors import ClientDisconnected, ClientStalled, ProtocolError
-from prefork.http.framing import Framing
-from prefork.http.states import Reading, Writing
+from prefork.http.framing import BY_CLOSE, BY_NOTHING
+from prefork.http.states import READING_BODY, READING_DONE, WRITING_DONE, WRITING_HEAD
 from prefork.net.clock import http_date
 from prefork.net.stream import FilePart
 from prefork.observe.access import Exchange
-from prefork.wsgi.connection import Connection, Waits
+from prefork.wsgi.connection import (
+    AWAITS_BODY,
+    AWAITS_DRAIN,
+    AWAITS_FIRST_BYTE,
+    AWAITS_FLUSH,
+    AWAITS_HEAD,
+    AWAITS_LINGER,
+    Connection,
+)
 from prefork.wsgi.environ import make_environ
 from prefork.wsgi.input import Input
 from prefork.wsgi.response import FileWrapper, Response
@@ -57,6 +65,13 @@ class Wants(Enum):
     """Call `Service.proceed` soon: another request is here already, but others come first."""
     CLOSE = "close"
     """Close it."""
+
+
+# Names for the hot path, see `prefork.http.states`.
+WANTS_READ: Final = Wants.READ
+WANTS_WRITE: Final = Wants.WRITE
+WANTS_TURN: Final = Wants.TURN
+WANTS_CLOSE: Final = Wants.CLOSE
 
 
 class Service:
@@ -137,36 +152,36 @@ class Service:
         except ClientDisconnected:
             return self._gone(conn)
         if data is None:
-            return Wants.READ
-        if conn.waits is Waits.LINGER:
-            return Wants.READ if data else Wants.CLOSE
+            return WANTS_READ
+        if conn.waits is AWAITS_LINGER:
+            return WANTS_READ if data else WANTS_CLOSE
         conn.http.feed(data)
-        if conn.waits is not Waits.FIRST_BYTE:
+        if conn.waits is not AWAITS_FIRST_BYTE:
             conn.moved(len(data))
         elif data:
             conn.began = monotonic()
-            conn.waits = Waits.HEAD
+            conn.waits = AWAITS_HEAD
             conn.deadline = conn.began + self._header_timeout
         return self.proceed(conn)
 
     def proceed(self, conn: Connection) -> Wants:
         """Go on as far as what has arrived allows."""
         try:
-            if conn.waits is Waits.DRAIN:
-                return self._next(conn) if conn.discard() else Wants.READ
-            if conn.waits is Waits.BODY:
+            if conn.waits is AWAITS_DRAIN:
+                return self._next(conn) if conn.discard() else WANTS_READ
+            if conn.waits is AWAITS_BODY:
                 ready = conn.read_ahead(BODY_HELD)
             else:
                 request = conn.http.next_request()
                 if request is None:
-                    return self._gone(conn) if conn.http.peer_closed else Wants.READ
+                    return self._gone(conn) if conn.http.peer_closed else WANTS_READ
                 ready = self._accept(conn, request)
         except ProtocolError as error:
             return self._refuse(conn, error.status, error.message)
         except ClientDisconnected:
             return self._gone(conn)
         if not ready:
-            return Wants.READ
+            return WANTS_READ
         self._respond(conn)
         return self._responded(conn)
 
@@ -179,17 +194,17 @@ class Service:
         except OSError:
             return self._gone(conn)
         conn.moved(stream.taken - before)
-        return self._responded(conn) if flushed else Wants.WRITE
+        return self._responded(conn) if flushed else WANTS_WRITE
 
     def expired(self, conn: Connection) -> Wants:
         """End the wait of a connection whose deadline has passed."""
-        if conn.waits in {Waits.HEAD, Waits.BODY}:
+        if conn.waits is AWAITS_HEAD or conn.waits is AWAITS_BODY:
             conn.outcome = "timeout"
             return self._refuse(conn, 408, f"timeout waiting for the {conn.waits.value}")
-        if conn.waits is Waits.FLUSH:
+        if conn.waits is AWAITS_FLUSH:
             conn.outcome = "timeout"
             return self._gone(conn)
-        return Wants.CLOSE
+        return WANTS_CLOSE
 
     def killed(self, conn: Connection) -> None:
         """Leave an access line for a request whose worker is about to be killed."""
@@ -207,7 +222,7 @@ class Service:
             raise ProtocolError("CONNECT is for proxies", 501)
         if not request.content_length or request.expects_continue or request.content_length > BODY_HELD:
             return True
-        conn.waits = Waits.BODY
+        conn.waits = AWAITS_BODY
         conn.await_body()
         return conn.read_ahead(BODY_HELD)
 
@@ -291,7 +306,7 @@ class Service:
         if (
             not self._sendfile
             or fileno is None
-            or conn.http.writing is not Writing.HEAD
+            or conn.http.writing is not WRITING_HEAD
             or response.head is None
         ):
             return False
@@ -305,7 +320,7 @@ class Service:
             return False
         size = max(status.st_size - offset, 0)
         conn.send(response.begin_raw(size))
-        if conn.http.framing is not Framing.NONE:
+        if conn.http.framing is not BY_NOTHING:
             size = min(size, conn.http.missing)
             if size:
                 conn.stream.send_file(FilePart(fd, offset, size))
@@ -325,15 +340,15 @@ class Service:
     def _application_failed(self, conn: Connection, request: Request) -> None:
         """The application raised: a 500, or a response that visibly breaks off."""
         self._log.exception("error in the application: %s %s", request.method, request.target)
-        if conn.http.writing is Writing.DONE:
+        if conn.http.writing is WRITING_DONE:
             return  # the client has its answer; only close() has raised
         conn.outcome = "error"
         self._slot.errors += 1
-        if conn.http.writing is Writing.HEAD:
+        if conn.http.writing is WRITING_HEAD:
             self._send_error(conn, 500)
         else:
             conn.http.abort()
-            if conn.http.framing is Framing.CLOSE:
+            if conn.http.framing is BY_CLOSE:
                 conn.stream.reset()
 
     # After the application
@@ -341,10 +356,10 @@ class Service:
     def _responded(self, conn: Connection) -> Wants:
         """Decide what comes after a response that has ended, or was given up."""
         if not conn.stream.flushed:
-            if conn.waits is not Waits.FLUSH:
-                conn.waits = Waits.FLUSH
+            if conn.waits is not AWAITS_FLUSH:
+                conn.waits = AWAITS_FLUSH
                 conn.await_flush()
-            return Wants.WRITE
+            return WANTS_WRITE
         self._end_exchange(conn)
         return self._next(conn)
 
@@ -368,14 +383,14 @@ class Service:
             now = monotonic()
             if http.buffered:
                 conn.began = now
-                conn.waits = Waits.HEAD
+                conn.waits = AWAITS_HEAD
                 conn.deadline = now + self._header_timeout
-                return Wants.TURN
-            conn.waits = Waits.FIRST_BYTE
+                return WANTS_TURN
+            conn.waits = AWAITS_FIRST_BYTE
             conn.deadline = now + self._keepalive
-            return Wants.READ
-        if http.persistent and http.reading is Reading.BODY and conn.waits is not Waits.DRAIN:
-            conn.waits = Waits.DRAIN
+            return WANTS_READ
+        if http.persistent and http.reading is READING_BODY and conn.waits is not AWAITS_DRAIN:
+            conn.waits = AWAITS_DRAIN
             conn.await_body()
             return self.proceed(conn)
         return self._close(conn)
@@ -390,27 +405,27 @@ class Service:
         http = conn.http
         request = http.request
         if http.peer_closed or conn.outcome == "aborted":
-            return Wants.CLOSE
+            return WANTS_CLOSE
         if (
             request is not None
             and not request.persistent
-            and http.reading is Reading.DONE
+            and http.reading is READING_DONE
             and not http.buffered
         ):
-            return Wants.CLOSE
+            return WANTS_CLOSE
         conn.stream.half_close()
-        conn.waits = Waits.LINGER
+        conn.waits = AWAITS_LINGER
         conn.deadline = monotonic() + LINGER
-        return Wants.READ
+        return WANTS_READ
 
     def _gone(self, conn: Connection) -> Wants:
         """The client closed the connection, or broke it."""
-        if conn.waits in {Waits.HEAD, Waits.BODY, Waits.FLUSH}:
+        if conn.waits in {AWAITS_HEAD, AWAITS_BODY, AWAITS_FLUSH}:
             if conn.outcome == "ok":
                 conn.outcome = "aborted"
             conn.http.abort()
             self._end_exchange(conn)
-        return Wants.CLOSE
+        return WANTS_CLOSE
 
     def _write_access(self, conn: Connection) -> None:
         if self._access is None:
