@@ -622,6 +622,14 @@ def test_what_is_left_after_graceful_timeout_is_killed() -> None:
     assert server.end(2, KILLED)[-1] == Exit(0)
 
 
+def test_without_graceful_timeout_a_stop_waits_for_ever_but_a_second_one_does_not() -> None:
+    server = Server.running(1, graceful_timeout=0.0)
+    server.tell(Stop())
+    assert of(Kill, server.wait(10_000.0)) == []
+    server.tell(Stop())
+    assert len(of(Kill, server.wait(2.0))) == 1
+
+
 def test_drain_delay_serves_on_for_a_while_and_starts_nobody() -> None:
     server = Server.running(2, drain_delay=5.0)
     assert of(Send, server.tell(Stop())) == []

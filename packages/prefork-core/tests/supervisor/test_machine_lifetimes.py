@@ -421,6 +421,10 @@ class Lifetimes(RuleBasedStateMachine):
         if kernel.exit_code is None:
             kernel.tell(Stop())
             kernel.advance(LONGEST_END)
+        if kernel.exit_code is None:
+            assert kernel.machine.policy.graceful_timeout == 0.0, "no limit was asked for"
+            kernel.tell(Stop())
+            kernel.advance(LONGEST_END)
         assert kernel.exit_code is not None, "the server does not end"
         assert not kernel.processes, "a worker outlives the server"
         assert (kernel.exit_code == 0) or not kernel.served

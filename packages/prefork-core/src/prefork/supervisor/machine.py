@@ -264,7 +264,7 @@ class Machine:
             # It became ready as it was told to stop, so it may have a request after all.
             child.ready_at = self._now
             if self.mode is not Mode.QUITTING:
-                child.deadline = self._now + self.policy.graceful_timeout
+                child.deadline = self._now + self._graceful_timeout
 
     def _on_hung_up(self, event: HungUp) -> None:
         child = self.children.get(event.serial)
@@ -514,12 +514,16 @@ class Machine:
 
     # ------------------------------------------------------------ one child
 
+    @property
+    def _graceful_timeout(self) -> float:
+        return self.policy.graceful_timeout or inf
+
     def _is_new(self, child: Child) -> bool:
         return self.rollout is not None and child.generation == self.generation
 
     def _dismiss(self, child: Child, order: Order) -> None:
         """Tell a child to stop, and note by when."""
-        grace = QUICK_GRACE if order is Order.QUICK else self.policy.graceful_timeout
+        grace = QUICK_GRACE if order is Order.QUICK else self._graceful_timeout
         if child.ready_at is None:
             grace = min(grace, BOOT_GRACE)
         deadline = self._now + grace

@@ -61,7 +61,7 @@ class Policy:
     boot_timeout: float = 60.0
     """From the fork to ready; 0 is no limit."""
     graceful_timeout: float = 30.0
-    """From the order to stop to the kill; 0 leaves no time."""
+    """From the order to stop to the kill; 0 is no limit."""
     drain_delay: float = 0.0
     """From the signal to stop until the order."""
 

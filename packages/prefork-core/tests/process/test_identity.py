@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork.errors import ConfigError
+from prefork.process import identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOBODY = 65534
+
+
+def passes_in_a_child(check: Callable[[], object]) -> bool:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            check()
+        except BaseException:  # noqa: BLE001 -- told by the exit status
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def become_nobody() -> None:
+    """Make sure that the rest of a check runs without root."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+
+
+def test_without_user_and_group_there_is_no_owner() -> None:
+    assert identity.owner(None, None) is None
+
+
+def test_numbers_need_no_account_and_a_user_has_its_own_group() -> None:
+    assert identity.owner(12345, 54321) == (12345, 54321)
+    assert identity.owner("root", None) == (0, 0)
+    assert identity.owner(12345, None) == (12345, os.getegid())
+
+
+@pytest.mark.parametrize(
+    ("user", "group", "message"),
+    [("no-such-user", None, "there is no user 'no-such-user'"), (None, "no-such-group", "there is no group")],
+)
+def test_unknown_names_are_errors(user: str | None, group: str | None, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        identity.owner(user, group)
+
+
+def test_who_is_the_user_already_needs_no_right() -> None:
+    def check() -> None:
+        become_nobody()
+        identity.check_privileges(os.geteuid(), os.getegid())
+        identity.drop_privileges(os.geteuid(), os.getegid(), initgroups=False)
+
+    assert passes_in_a_child(check)
+
+
+def test_without_root_nobody_becomes_another_and_that_is_known_before_the_fork() -> None:
+    def check() -> None:
+        become_nobody()
+        with pytest.raises(ConfigError, match="only root can run workers as user root"):
+            identity.check_privileges("root", None)
+        with pytest.raises(ConfigError, match="cannot become uid 0, gid 0"):
+            identity.drop_privileges("root", None, initgroups=False)
+
+    assert passes_in_a_child(check)
+
+
+def test_root_becomes_the_user_for_good_and_keeps_no_group() -> None:
+    """Only root can show this; without root the test above shows the other half."""
+
+    def check() -> None:
+        if os.geteuid() != 0:
+            return
+        identity.drop_privileges(NOBODY, NOBODY, initgroups=False)
+        assert os.getresuid() == (NOBODY, NOBODY, NOBODY)
+        assert os.getresgid() == (NOBODY, NOBODY, NOBODY)
+        assert set(os.getgroups()) <= {NOBODY}
+        with pytest.raises(PermissionError):
+            os.setuid(0)
+
+    assert passes_in_a_child(check)
+
+
+def test_initgroups_needs_an_account() -> None:
+    def check() -> None:
+        with pytest.raises(ConfigError, match="needs a user with an account, and uid 54321 has none"):
+            identity.drop_privileges(54321, 54321, initgroups=True)
+
+    assert passes_in_a_child(check)
+
+
+def test_the_title_shows_role_name_and_state() -> None:
+    def check() -> None:
+        identity.set_title("arbiter", "shop", "ready")
+        shown = Path("/proc/self/cmdline").read_bytes()
+        assert shown.rstrip(b"\0") == b"prefork: arbiter [shop] ready"
+
+    if sys.platform == "linux":
+        assert passes_in_a_child(check)

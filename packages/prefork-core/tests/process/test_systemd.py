@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork.process import systemd
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_descriptors_for_this_process_are_taken_and_hidden_from_children() -> None:
+    environ = {"LISTEN_PID": "77", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "a:b", "HOME": "/"}
+    assert systemd.take_descriptors(environ, 77) == [3, 4]
+    assert environ == {"HOME": "/"}
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"LISTEN_PID": "78", "LISTEN_FDS": "1"},
+        {"LISTEN_PID": "77"},
+        {"LISTEN_PID": "77", "LISTEN_FDS": "-1"},
+        {"LISTEN_PID": "", "LISTEN_FDS": "1"},
+    ],
+)
+def test_descriptors_for_others_are_not_taken(environ: dict[str, str]) -> None:
+    assert systemd.take_descriptors(environ, 77) == []
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_states_arrive_in_one_message(abstract: bool, tmp_path: Path) -> None:
+    name = f"@prefork-{tmp_path.name}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind("\0" + name[1:] if abstract else name)
+        manager.settimeout(5.0)
+        assert systemd.notify(name, "READY=1", "MAINPID=5")
+        assert manager.recv(100) == b"READY=1\nMAINPID=5"
+
+
+def test_no_manager_or_a_dead_one_is_not_an_error(tmp_path: Path) -> None:
+    assert not systemd.notify(None, "READY=1")
+    assert not systemd.notify("", "READY=1")
+    assert not systemd.notify(str(tmp_path / "nobody"), "READY=1")
