@@ -42,7 +42,8 @@ code {{ background: #8882; padding: .1rem .3rem; border-radius: 3px; }}
 </head>
 <body>
 <h1>prefork {version} is serving</h1>
-<p class="lead">This page came from worker <span class="pid">{pid}</span>. Reload it: another worker may answer.</p>
+<p class="lead">This page came from worker <span class="pid">{pid}</span>.
+Reload it: another worker may answer.</p>
 <h2>Worker</h2>
 <table>{worker}</table>
 <h2>Request</h2>
@@ -57,7 +58,8 @@ code {{ background: #8882; padding: .1rem .3rem; border-radius: 3px; }}
 
 
 def _rows(pairs: Iterable[tuple[str, object]]) -> str:
-    return "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>" for name, value in pairs)
+    escaped = ((html.escape(name), html.escape(str(value))) for name, value in pairs)
+    return "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in escaped)
 
 
 def _worker_facts(environ: dict[str, Any]) -> list[tuple[str, object]]:
@@ -74,13 +76,14 @@ def _worker_facts(environ: dict[str, Any]) -> list[tuple[str, object]]:
 def _request_facts(environ: dict[str, Any]) -> list[tuple[str, object]]:
     line = f"{environ['REQUEST_METHOD']} {environ['RAW_URI']} {environ['SERVER_PROTOCOL']}"
     peer = f"{environ['REMOTE_ADDR']}:{environ['REMOTE_PORT']}" if environ["REMOTE_ADDR"] else "a Unix socket"
-    fields = sorted((key[5:].replace("_", "-").title(), environ[key]) for key in environ if key.startswith("HTTP_"))
+    names = sorted(key for key in environ if key.startswith("HTTP_"))
+    fields = [(name[5:].replace("_", "-").title(), environ[name]) for name in names]
     return [("Request line", line), ("From", peer), ("Scheme", environ["wsgi.url_scheme"]), *fields]
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
     """Answer every request with the page (PEP 3333)."""
-    global _answered
+    global _answered  # noqa: PLW0603 (a counter of the process)
     _answered += 1
     page = _PAGE.format(
         version=__version__,

@@ -15,13 +15,10 @@ _now: tuple[int, str] = (0, "")
 
 def http_date() -> str:
     """Return the current time as an IMF-fixdate (RFC 9110 §5.6.7)."""
-    global _now
+    global _now  # noqa: PLW0603 (replaced as a whole)
     second = int(time.time())
     if _now[0] != second:
         t = time.gmtime(second)
-        _now = (
-            second,
-            f"{_DAYS[t.tm_wday]}, {t.tm_mday:02d} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "
-            f"{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d} GMT",
-        )
+        day = f"{_DAYS[t.tm_wday]}, {t.tm_mday:02d} {_MONTHS[t.tm_mon - 1]} {t.tm_year}"
+        _now = (second, f"{day} {t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d} GMT")
     return _now[1]

@@ -200,7 +200,7 @@ class Stream:
         self.pending = 0
 
     def half_close(self) -> None:
-        """Send FIN but go on receiving (RFC 9112 §9.6): a reset would destroy what the client has not read."""
+        """Send FIN but go on receiving (RFC 9112 §9.6): a reset would destroy what the client has unread."""
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError:

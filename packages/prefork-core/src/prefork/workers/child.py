@@ -54,7 +54,7 @@ class Child:
         worker_type: the class that serves.
     """
 
-    def __init__(  # noqa: PLR0913 (everything that a process inherits)
+    def __init__(
         self,
         *,
         settings: Settings,
@@ -89,7 +89,7 @@ class Child:
             return ExitCode.BOOT
         except PreforkError as error:
             return self._boot_failed(error)
-        except Exception:
+        except Exception:  # noqa: BLE001 (hooks and plugin code)
             self._logs.error.exception("the worker could not boot")
             return ExitCode.BOOT
         try:
@@ -181,7 +181,7 @@ class Child:
             return
         try:
             hook(*arguments)
-        except Exception:
+        except Exception:  # noqa: BLE001 (a hook call)
             self._logs.error.exception("error in the hook %s", name)
 
 

@@ -47,7 +47,7 @@ class WorkerContext:
         on_abort: called when the worker is about to be killed for a timeout.
     """
 
-    def __init__(  # noqa: PLR0913 (each is another seam)
+    def __init__(
         self,
         *,
         app: Any,

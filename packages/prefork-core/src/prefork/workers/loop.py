@@ -187,7 +187,7 @@ class Loop:
             self._poller.change(conn.stream.fd, events)
         conn.watched = events
         self._parked[conn.stream.fd] = conn
-        if conn.deadline < self._sweep_at:
+        if conn.deadline < self._sweep_at:  # noqa: PLR1730 (min() costs more, and this is done for every request)
             self._sweep_at = conn.deadline
 
     def _close(self, conn: Connection) -> None:

@@ -151,7 +151,7 @@ class Response:
         if data:
             self._send(self._begin(None) + self._frame(data))
 
-    def send_list(self, body: list[bytes] | tuple[bytes, ...]) -> None:
+    def send_list(self, body: list[Any] | tuple[Any, ...]) -> None:
         """Send a body of which all pieces are there, in one write."""
         try:
             data = b"".join(body)

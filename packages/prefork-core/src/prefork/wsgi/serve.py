@@ -270,7 +270,7 @@ class Service:
             conn.outcome = "rejected"
             self._log.info("rejected from %s: %s", conn.peer.address or "unix", error.message)
             self._send_error(conn, error.status)
-        except (Exception, SystemExit, GeneratorExit):
+        except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001 (the application call)
             # sys.exit() in a view must not end the worker, which has other clients.
             self._application_failed(conn, request)
         if response.fault:
@@ -368,7 +368,7 @@ class Service:
         if close_body is not None:
             try:
                 close_body()
-            except Exception:
+            except Exception:  # noqa: BLE001 (the application call)
                 self._log.exception("error in close() of the response")
         self._write_access(conn)
         conn.response = None
