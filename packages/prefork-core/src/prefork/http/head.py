@@ -337,9 +337,9 @@ def _check_host(request: Request) -> None:
     elif host not in _hosts:
         if not _host_is_valid(host):
             raise ProtocolError("malformed Host")
-        if len(_hosts) >= _HOSTS_KEPT:
-            _hosts.clear()  # whoever invents hosts must not make everybody's slow for ever
         if len(host) <= _NAME_LENGTH_KEPT:
+            if len(_hosts) >= _HOSTS_KEPT:
+                _hosts.clear()  # whoever invents hosts must not make everybody's slow for ever
             _hosts.add(host)
 
 
