@@ -94,12 +94,16 @@ class Child:
             return ExitCode.BOOT
         try:
             self._type().run(context)
+        except Exception:  # noqa: BLE001 (plugin code)
+            self._logs.error.exception("the worker crashed")
+            return ExitCode.CRASH
         finally:
             self._run_hook("worker_exit", self._server, self._worker)
         return ExitCode.OK
 
     def _boot(self) -> WorkerContext:
         settings = self._settings
+        identity.set_title("worker", settings.proc_name or settings.wsgi_app or "", "booting")
         if settings.capture_output:
             self._logs.capture_output()
         if self._hooks.post_fork is not None:

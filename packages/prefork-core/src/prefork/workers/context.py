@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from prefork.errors import ConfigError
 from prefork.http.forwarded import ForwardPolicy
 from prefork.net.listener import stop_queueing
-from prefork.process import channel
+from prefork.process import channel, identity
 from prefork.process.scoreboard import Stage
 from prefork.supervisor.messages import Report
 from prefork.worker import StopReason
@@ -103,7 +104,7 @@ class WorkerContext:
 
     def _begin_stop(self, reason: StopReason) -> None:
         if self._stopping is None:
-            self._deadline = monotonic() + self.settings.graceful_timeout
+            self._deadline = monotonic() + (self.settings.graceful_timeout or inf)
             self.slot.stage = Stage.STOPPING
             if os.getppid() != self._arbiter:
                 self._arbiter_died()
@@ -122,12 +123,13 @@ class WorkerContext:
         channel.hang_up(self._end)
 
     def time_left(self) -> float:
-        """Return the seconds left of `graceful_timeout` since the stop began."""
+        """Return the seconds left of `graceful_timeout` since the stop began, infinity for no limit."""
         return max(self._deadline - monotonic(), 0.0)
 
     def ready(self) -> None:
         """Tell the arbiter that connections are accepted from now on."""
         self.slot.stage = Stage.READY
+        identity.set_title("worker", self.settings.proc_name or self.settings.wsgi_app or "")
         channel.report(self._end, Report.READY)
 
     def retire(self) -> None:

@@ -243,6 +243,9 @@ class Loop:
         peer = Peer(address[0], str(address[1])) if isinstance(address, tuple) else _LOCAL
         conn = Connection(connected, peer, self._bases[fd], self._limits, self._service)
         self._serve(conn, self._service.opened)
+        if self._reason is not None and conn.waits is AWAITS_FIRST_BYTE:
+            conn.deadline = min(conn.deadline, monotonic() + FRESH_GRACE)
+            self._sweep_at = min(self._sweep_at, conn.deadline)
         if self._open >= self._ctx.settings.worker_connections and self._accepting is _YES:
             self._stop_accepting(_PAUSED)
         return True
