@@ -213,8 +213,6 @@ def _listen_tcp(address: Address, backlog: int) -> Listener:
         if sock.family == socket.AF_INET6:
             # "[::]:8000" and "0.0.0.0:8000" are two binds; the default of the system would let one take both.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        # Accepted sockets inherit it on Linux: no Nagle delay between head and late pieces of body.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind(fitting[0][4])
         return _listen(sock, address, backlog)
     except BaseException:
@@ -247,7 +245,21 @@ def _listen_unix(address: Address, backlog: int, mode: int, owner: tuple[int, in
     return listener
 
 
+def _tune(sock: socket.socket) -> None:
+    """Set the options of a TCP listener that are about speed."""
+    # Accepted sockets inherit it on Linux: no Nagle delay between head and late pieces of body.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        # Wake a worker when the request has arrived, not for the handshake before. A client that sends nothing
+        # is handed over all the same, a second later.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
+    except (AttributeError, OSError):
+        return  # not Linux, or one of its imitations
+
+
 def _listen(sock: socket.socket, address: Address, backlog: int) -> Listener:
+    if sock.family != socket.AF_UNIX:
+        _tune(sock)
     sock.setblocking(False)
     sock.listen(backlog)
     return Listener(sock, address, _url(sock))
@@ -297,8 +309,6 @@ def adopt(fd: int, backlog: int) -> Listener:
     if sock.family in _CLASSES:
         sock = _CLASSES[sock.family](sock.family, sock.type, sock.proto, fileno=sock.detach())
     sock.set_inheritable(False)
-    if sock.family in {socket.AF_INET, socket.AF_INET6}:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return _listen(sock, Address(Family.FD, str(fd)), backlog)
 
 
