@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 RECEIVE_SIZE: Final = 64 * 1024
 _SENDFILE_SIZE: Final = 1 << 20
-"""Bytes for one call: the kernel stops earlier when the socket is full, and other clients wait too."""
+"""Bytes for one call: the kernel stops earlier when the socket is full."""
+_SENDFILE_TURN: Final = 8 << 20
+"""Bytes after which a file has to wait for its next turn: a client that reads as fast as we send would keep
+all others waiting until the end of the file."""
 
 # The socket is left in the mode that accept() gives it, and each call says that it must not wait: that
 # saves a system call for every connection, and an application that takes the socket over gets a normal one.
@@ -160,7 +163,10 @@ class Stream:
         return True
 
     def _flush_file(self, part: FilePart) -> bool:
+        stop = part.offset + _SENDFILE_TURN
         while part.count:
+            if part.offset >= stop:
+                return False
             try:
                 count = os.sendfile(self.fd, part.fd, part.offset, min(part.count, _SENDFILE_SIZE))
             except BlockingIOError:
