@@ -46,7 +46,7 @@ def base_environ(
     """
     environ: dict[str, Any] = {
         "SERVER_SOFTWARE": f"prefork/{__version__}",
-        "SCRIPT_NAME": script_name,
+        "SCRIPT_NAME": script_name.rstrip("/"),
         "wsgi.version": (1, 0),
         "wsgi.errors": errors,
         "wsgi.multithread": multithread,
@@ -57,7 +57,8 @@ def base_environ(
         "wsgi.input_terminated": True,
     }
     if server is not None:
-        environ["SERVER_NAME"] = server[0]
+        # RFC 3875 §4.1.14: an IPv6 address stands in brackets, as in the URL that is made of it.
+        environ["SERVER_NAME"] = f"[{server[0]}]" if ":" in server[0] else server[0]
         environ["SERVER_PORT"] = str(server[1])
     return environ
 
@@ -80,6 +81,8 @@ def make_environ(
     path = request.path
     if "%" in path:
         path = str(unquote_to_bytes(path), "latin-1")
+    elif path == "*":
+        path = ""  # RFC 3875 §4.1.5: empty, or it begins with a slash
     environ = {
         **base,
         **request.fields,
@@ -98,7 +101,7 @@ def make_environ(
     script_name = forwarded.script_name or environ["SCRIPT_NAME"]
     if script_name:
         environ["SCRIPT_NAME"] = script_name
-        environ["PATH_INFO"] = path_info(path, script_name)
+        environ["PATH_INFO"] = path_info(path, script_name) if path else ""
     if "SERVER_NAME" not in environ:
         _server_from_host(environ)
     return environ
