@@ -151,8 +151,9 @@ class Child:
         for number in (signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2):
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
-        # In C, before the handler above: it shows the stacks even when C code holds the GIL.
-        faulthandler.register(signal.SIGABRT, file=self._logs.error_fileno(), all_threads=True, chain=True)
+        # In C, before the handler of SIGABRT above, which it calls then: it shows the stacks even when C code
+        # holds the GIL. It shows those of a crash in C code too.
+        faulthandler.enable(file=self._logs.error_fileno(), all_threads=True)
 
     def _on_term(self, _number: int, _frame: FrameType | None) -> None:
         """Systemd and others send TERM to all processes at once: then the queue must be taken too."""
