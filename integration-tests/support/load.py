@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: MIT
+"""Clients that ask without a break and check every answer to the last byte.
+
+The application under load answers as `support.application` does: a line of version, pid and path, so
+many times. Each request has a path of its own, so no answer can be taken for another's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+from support import client
+from support.application import REPEAT
+from support.client import RequestFailed
+from support.waiting import PATIENCE, until
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from support.client import Address
+
+CLIENTS: Final = 4
+INTERVAL: Final = 0.004
+"""Seconds from one request of a client to its next at least: 1,000 requests a second of 4 clients keep
+workers busy, and leave the processor to those that are starting."""
+
+_PRINTED: Final = 10
+
+
+class Loss(NamedTuple):
+    """A request that had no right answer."""
+
+    kind: str
+    text: str
+    at: float
+    """Monotonic seconds."""
+
+
+class Load:
+    """Clients in threads, for a `with` statement; leaving it ends them.
+
+    Args:
+        address: where they ask.
+        clients: how many at once.
+        interval: seconds between two requests of one client, at least.
+        query: of each request; the application sleeps so many seconds.
+        timeout: seconds for one wait.
+
+    Attributes:
+        lost: requests that nobody answered, or wrongly.
+        refused: attempts to connect where nobody listened. A client ends at its first one.
+        versions: answers by version.
+        pids: answers by pid.
+        slowest: the longest time from the attempt to connect to the last byte, in seconds.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        clients: int = CLIENTS,
+        interval: float = INTERVAL,
+        query: str = "",
+        timeout: float = client.TIMEOUT,
+    ) -> None:
+        self.address = address
+        self.lost: list[Loss] = []
+        self.refused: list[Loss] = []
+        self.versions: Counter[str] = Counter()
+        self.pids: Counter[int] = Counter()
+        self.slowest = 0.0
+        self._interval = interval
+        self._query = query
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._ending = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(clients)
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ending.set()
+        for thread in self._threads:
+            thread.join(self._timeout + PATIENCE)
+        print(f"--- load: {self.answered} answered, {dict(self.versions)}, slowest {self.slowest:.3f} s")
+        for loss in [*self.lost, *self.refused][:_PRINTED]:
+            print(f"    {loss.kind}: {loss.text}")
+
+    # What has happened
+
+    @property
+    def answered(self) -> int:
+        """How many requests had their right answer."""
+        return sum(self.versions.values())
+
+    def wait(self, count: int = 100, timeout: float = PATIENCE) -> None:
+        """Wait until so many more requests are answered."""
+        goal = self.answered + count
+        until(lambda: self.answered >= goal, f"{count} more answers under load", timeout)
+
+    def wait_version(self, version: str, count: int = 20, timeout: float = PATIENCE) -> None:
+        """Wait until so many more answers are of a version."""
+        goal = self.versions[version] + count
+        until(lambda: self.versions[version] >= goal, f"{count} answers of {version!r}", timeout)
+
+    def wait_only_version(self, version: str, count: int = 50, timeout: float = PATIENCE) -> None:
+        """Wait until so many answers in a row are of a version."""
+
+        def only() -> bool:
+            others = self.answered - self.versions[version]
+            start = self.versions[version]
+            until(lambda: self.versions[version] >= start + count, f"{count} answers of {version!r}", timeout)
+            return self.answered - self.versions[version] == others
+
+        until(only, f"only answers of {version!r}", timeout)
+
+    def wait_end(self, timeout: float = PATIENCE) -> None:
+        """Wait until every client has been refused."""
+        threads = self._threads
+        until(lambda: not any(map(threading.Thread.is_alive, threads)), "all clients were refused", timeout)
+
+    def check(self) -> None:
+        """Check that every request was answered, and nobody was refused.
+
+        Raises:
+            AssertionError: one was not.
+        """
+        assert not self.lost, f"{len(self.lost)} lost: {self.lost[:_PRINTED]}"
+        assert not self.refused, f"{len(self.refused)} refused"
+        assert self.answered
+
+    # The clients
+
+    def _run(self, number: int) -> None:
+        """Be one client."""
+        count = 0
+        while not self._ending.is_set() and not self.refused:
+            began = time.monotonic()
+            count += 1
+            path = f"/{number}/{count}"
+            try:
+                with client.connect(self.address, self._timeout) as sock:
+                    client.send(sock, client.render(f"{path}?{self._query}" if self._query else path))
+                    answer = client.read_answer(sock)
+                self._note(answer, path, began)
+            except RequestFailed as error:
+                self._note_loss(error, path)
+            self._ending.wait(max(began + self._interval - time.monotonic(), 0.0))
+
+    def _note(self, answer: client.Answer, path: str, began: float) -> None:
+        line, _, _ = answer.body.partition(b"\n")
+        version, pid, shown = [*line.decode().split(" ", 2), "", "", ""][:3]
+        with self._lock:
+            if answer.status != 200 or shown != path or answer.body != (line + b"\n") * REPEAT:
+                self.lost.append(Loss("wrong", f"{answer.status} {answer.body[:200]!r} to {path}", began))
+                return
+            self.versions[version] += 1
+            self.pids[int(pid)] += 1
+            self.slowest = max(self.slowest, time.monotonic() - began)
+
+    def _note_loss(self, error: RequestFailed, path: str) -> None:
+        with self._lock:
+            kept = self.refused if error.kind == "refused" else self.lost
+            kept.append(Loss(error.kind, f"{error} ({path})", time.monotonic()))
