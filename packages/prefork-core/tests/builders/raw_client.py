@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A client that sends whatever bytes it is told to, and reads responses with the standard library's parser."""
+"""A client that sends whatever bytes it is told to; responses are read by the standard library."""
 
 from __future__ import annotations
 

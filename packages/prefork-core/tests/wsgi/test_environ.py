@@ -76,9 +76,7 @@ def test_it_says_who_asks_and_who_answers() -> None:
 
 
 def test_requests_share_nothing_that_one_of_them_could_change() -> None:
-    base = base_environ(
-        ("127.0.0.1", 80), script_name="", errors=None, multithread=False, multiprocess=False
-    )
+    base = base_environ(("127.0.0.1", 80), script_name="", errors=None, multithread=False, multiprocess=False)
     request = parse_head(get("/") + b"\r\n", Limits())
     assert request is not None
     forwarded = ForwardPolicy((), {}, (), "drop").apply(request, "")

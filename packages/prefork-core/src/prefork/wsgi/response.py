@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from prefork.http.framing import BY_LENGTH, BY_NOTHING
+from prefork.http.framing import BY_LENGTH, BY_NOTHING, has_body
 from prefork.http.response import ResponseHead, check_head
 from prefork.http.states import WRITING_HEAD
 
@@ -167,18 +167,14 @@ class Response:
                 self.sent = len(data)
             self._send_last(out)
             return
-        if http.writing is WRITING_HEAD and (head.length or 0) > len(data):
-            # Unless this is a response without a body, the connection will have to close when it is found
-            # too short, and RFC 9112 §9.6 wants that announced.
-            http.persistent = False
         self._send_last(self._begin(len(data)) + self._frame(data) + self._end())
 
     def send_iterable(self, body: Iterable[Any]) -> None:
         """Send a body piece by piece, each as soon as it is there, as PEP 3333 demands."""
         for piece in body:
             self.write(piece)
-            if piece and self._http.framing is BY_NOTHING:
-                # HEAD, 204 or 304: nobody will get the rest, and it may be endless.
+            if piece and (self.fault or self._http.framing is BY_NOTHING):
+                # Beyond Content-Length, or HEAD, 204, 304: nobody gets the rest, and it may be endless.
                 break
         self.finish()
 
@@ -208,7 +204,12 @@ class Response:
             return b""
         head = self._started()
         self.begun = head.status
-        return self._http.start_response(head, length, date=self._date(), server=self._server)
+        http = self._http
+        if length is not None and (head.length or 0) > length:
+            # It will turn out too short and the connection close: RFC 9112 §9.6 wants that announced.
+            assert http.request is not None
+            http.persistent = http.persistent and not has_body(http.request.method, head.status)
+        return http.start_response(head, length, date=self._date(), server=self._server)
 
     def _frame(self, data: bytes) -> bytes:
         http = self._http
