@@ -40,8 +40,9 @@ class Pace:
         """Note that the peer sent or took bytes."""
         self._moved += count
         self._last = now
-        if now >= self._start + self._timeout:
-            # Whoever was too slow in this window has met its deadline already.
+        if now >= self._start + self._timeout and self._moved >= self._needed:
+            # Whoever was too slow in this window stays late: deadlines are looked at now and then, and a byte
+            # in between must not buy another window.
             self._start = now
             self._moved = 0
         self._paused = now
