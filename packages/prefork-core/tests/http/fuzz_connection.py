@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "builders"))
 
 try:
     atheris: Any = importlib.import_module("atheris")

@@ -119,6 +119,16 @@ def test_more_than_an_empty_line_is_refused(data: bytes) -> None:
     assert converse([data[at : at + 1] for at in range(len(data))]) == [Refused(400)]
 
 
+def test_what_waits_in_the_buffer_is_counted() -> None:
+    """A worker that sees bytes there must not wait for the socket."""
+    connection = ServerConnection(Limits())
+    assert connection.buffered == 0
+    connection.feed(GET + b"abc")
+    assert connection.buffered == len(GET) + 3
+    connection.next_request()
+    assert connection.buffered == 3
+
+
 def test_limits_hold_for_later_requests_too() -> None:
     late = GET + b"GET /" + b"a" * 9000
     assert converse([late])[-1] == Refused(414)
@@ -336,6 +346,14 @@ def test_bytes_sent_raw_count_like_others() -> None:
     assert connection.missing == 1
     connection.end_response()
     assert not connection.next_cycle()
+
+
+def test_bytes_sent_raw_until_the_connection_closes_are_not_counted() -> None:
+    connection = connected(b"GET / HTTP/1.0\r\n\r\n")
+    answer(connection)
+    connection.sent_raw(4)
+    assert connection.missing == -1
+    assert connection.end_response() == b""
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,7 @@ PLANS = {
     "9110 §15.3.6 205 without a length": (b"GET /", b"HTTP/1.1", 205, None, Plan(LENGTH, 0, persistent=True)),
     "9112 §6.3 CONNECT opened": (b"CONNECT a:1", b"HTTP/1.1", 200, 5, Plan(CLOSE, -1, persistent=False)),
     "9112 §6.3 CONNECT refused": (b"CONNECT a:1", b"HTTP/1.1", 405, 5, Plan(LENGTH, 5, persistent=False)),
+    "9112 §6.3 CONNECT redirected": (b"CONNECT a:1", b"HTTP/1.1", 300, 5, Plan(LENGTH, 5, persistent=False)),
 }
 
 

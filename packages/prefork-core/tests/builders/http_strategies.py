@@ -166,7 +166,8 @@ POISON: Final = [
     b"Host: b\r\n", b"Content-Length: 5\r\n", b"Content-Length: 05\r\n", b"Content-Length : 5\r\n",
     b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: xchunked\r\n", b"Transfer_Encoding: chunked\r\n",
     b"Transfer-Encoding: chunked, identity\r\n", b"Connection: close\r\n", b"Expect: 100-continue\r\n",
-    b"Expect: x\r\n", b"GET / HTTP/1.1\r\n", b"HTTP/1.0", b"HTTP/2.0", b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"Expect: x\r\n", b"GET / HTTP/1.1\r\n",
+    b"HTTP/1.0", b"HTTP/2.0", b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
 ]  # fmt: skip
 """What attacks and bugs are made of."""
 
