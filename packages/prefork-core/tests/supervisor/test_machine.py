@@ -608,7 +608,9 @@ def test_a_worker_may_ask_for_a_successor_during_a_reload() -> None:
 def test_a_graceful_stop_drains_waits_and_exits_with_zero() -> None:
     server = Server.running(2)
     actions = server.tell(Stop())
-    assert actions == [Stopping(), StopQueueing(), Send(1, Order.DRAIN), Send(2, Order.DRAIN)]
+    done = [action for action in actions if not isinstance(action, Say)]
+    assert done == [Stopping(), StopQueueing(), Send(1, Order.DRAIN), Send(2, Order.DRAIN)]
+    assert server.said[-1] == "stopping: 2 workers to finish what is in hand, within 30.0 s"
     server.end(1)
     assert server.end(2)[-1] == Exit(0)
 
@@ -630,6 +632,14 @@ def test_without_graceful_timeout_a_stop_waits_for_ever_but_a_second_one_does_no
     assert len(of(Kill, server.wait(2.0))) == 1
 
 
+def test_a_worker_that_was_told_to_leave_without_limit_has_one_when_the_server_stops() -> None:
+    server = Server.running(2, graceful_timeout=0.0)
+    server.tell(Resize(-1))
+    server.reload(graceful_timeout=8.0)
+    server.tell(Stop())
+    assert {kill.serial for kill in server.wait(8.0) if isinstance(kill, Kill)} == {1, 2, 3}
+
+
 def test_drain_delay_serves_on_for_a_while_and_starts_nobody() -> None:
     server = Server.running(2, drain_delay=5.0)
     assert of(Send, server.tell(Stop())) == []
@@ -648,7 +658,9 @@ def test_a_second_signal_makes_the_stop_quick(drain_delay: float) -> None:
 
 def test_a_quick_stop_is_quick_from_the_start() -> None:
     server = Server.running(1, drain_delay=60.0)
-    assert server.tell(Stop(quick=True)) == [Stopping(), Send(1, Order.QUICK)]
+    stopping, _, send = server.tell(Stop(quick=True))
+    assert (stopping, send) == (Stopping(), Send(1, Order.QUICK))
+    assert server.said[-1] == "stopping: 1 worker to drop everything, within 2.0 s"
 
 
 def test_a_stop_during_a_reload_stops_both_generations() -> None:

@@ -498,10 +498,18 @@ class Machine:
         if not self._is_stopping:
             self._do(Stopping())
 
+    def _say_what_is_left(self, task: str) -> None:
+        """Say how many workers have yet to end, and by when."""
+        count = len(self.children)
+        self._say(Level.INFO, f"stopping: {count} worker{'' if count == 1 else 's'} to {task}")
+
     def _drain(self) -> None:
         self.mode = Mode.DRAINING
         self._stop_at = inf
+        self._say_what_is_left("finish what is in hand" + _within(self._graceful_timeout))
         self._do(StopQueueing())
+        for child in self.children.among(State.STOPPING):  # told by an earlier policy, perhaps without limit
+            child.deadline = min(child.deadline, self._now + self._graceful_timeout)
         for child in self.children.among(*MEMBERS, *SERVING):
             self._dismiss(child, Order.DRAIN)
 
@@ -509,6 +517,7 @@ class Machine:
         self._announce_stop()
         self.mode = Mode.QUITTING
         self._stop_at = inf
+        self._say_what_is_left("drop everything" + _within(QUICK_GRACE))
         for child in self.children.among(*MEMBERS, *SERVING, State.STOPPING):
             self._dismiss(child, Order.QUICK)
 
@@ -571,6 +580,10 @@ def _reason(child: Child, death: Death) -> str:
     if child.ready_at is None and death.code == ExitCode.APP:
         return "exit code 4: the application was not found"
     return str(death)
+
+
+def _within(seconds: float) -> str:
+    return "" if seconds == inf else f", within {_seconds(seconds)}"
 
 
 def _seconds(seconds: float) -> str:

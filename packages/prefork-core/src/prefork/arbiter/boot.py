@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: MIT
+"""Starting and ending a server, as named steps.
+
+It decides their order, and what of them is undone when one fails. All that can be wrong is
+found out before the first fork. What happens while the server runs is `arbiter.loop`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from prefork import __version__
+from prefork.arbiter import generation as generations
+from prefork.arbiter.facade import ServerFacade, run_hook
+from prefork.arbiter.generation import Generation
+from prefork.arbiter.loop import Loop
+from prefork.errors import ConfigError, ExitCode, PreforkError
+from prefork.net.listener import Family, adopt
+from prefork.observe.log import open_logs
+from prefork.process import systemd
+from prefork.process.daemon import Starter, daemonize
+from prefork.process.kernel import Unix
+from prefork.process.pidfile import Pidfile
+from prefork.process.scoreboard import Scoreboard
+from prefork.process.signals import Inbox
+from prefork.settings import load
+from prefork.workers import child
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from prefork.arbiter.brood import Entry
+    from prefork.arbiter.loop import Outcome
+    from prefork.net.listener import Listener
+    from prefork.observe.log import Logs
+    from prefork.process.identity import Owner
+    from prefork.settings import Loaded, Settings
+
+TRIES: Final = 5
+"""To listen on an address that another process still has: after a kill -9 of the arbiter its
+workers finish what they have in hand."""
+WAIT: Final = 1.0
+"""Seconds between two of them."""
+
+
+def serve(
+    loaded: Loaded, argv: Sequence[str], environ: Mapping[str, str], *, entry: Entry = child.run
+) -> int:
+    """Run a server until it ends. In a worker process this returns too, when the worker ends.
+
+    Args:
+        loaded: the settings.
+        argv: what they were loaded from, to load them again on SIGHUP.
+        environ: the same.
+        entry: what a worker process does.
+
+    Returns:
+        The exit code of this process.
+
+    Raises:
+        ConfigError: the server could not be started, and nothing of it is left.
+    """
+    boot = Boot(loaded, argv, environ, entry)
+    try:
+        outcome = boot.run()
+    except BaseException as error:
+        boot.fail(error)
+        raise
+    if not isinstance(outcome, int):
+        return outcome()  # this is a worker; what is to be cleaned up is the arbiter's
+    boot.end(outcome)
+    return outcome
+
+
+class Boot:
+    """One start of a server, and its end.
+
+    Args:
+        loaded: the settings.
+        argv: what they were loaded from.
+        environ: the same.
+        entry: what a worker process does.
+    """
+
+    def __init__(self, loaded: Loaded, argv: Sequence[str], environ: Mapping[str, str], entry: Entry) -> None:
+        self._loaded = loaded
+        self._argv = list(argv)
+        self._environ = dict(environ)
+        self._entry = entry
+        self._start = start_folder(environ)
+        self._starter: Starter | None = None
+        self._pidfile: Pidfile | None = None
+        self._logs: Logs | None = None
+        self._listeners: Sequence[Listener] = ()
+        self._inherited: Sequence[Listener] = ()
+        self._server: ServerFacade | None = None
+        self._inbox: Inbox | None = None
+        self._loop: Loop | None = None
+
+    def run(self) -> Outcome:
+        """Start the server and run it.
+
+        Returns:
+            The exit code; in a worker process, its life.
+
+        Raises:
+            ConfigError: a step failed.
+        """
+        settings = self._loaded.settings
+        descriptors = systemd.take_descriptors(os.environ, os.getpid())
+        checked = generations.check(settings)
+        folder = generations.enter_folder(settings, self._start)
+        if settings.umask is not None:
+            os.umask(settings.umask)
+        self._hold_pidfile(settings)
+        self._become_daemon(settings)
+        logs = self._open_logs(settings, checked.owner)
+        self._write_pidfile(logs)
+        first = Generation(
+            1, settings, self._loaded.hooks, folder, checked.worker_type, checked.workers, (), logs
+        )
+        server = self._server = ServerFacade(settings, logs.error, os.getpid(), first.name)
+        server.num_workers = checked.workers.workers
+        self._say_starting(first)
+        self._run_on_starting(first, server)
+        first = replace(first, listeners=self._listen(settings, checked.owner, descriptors))
+        server.address = [listener.sock.getsockname() for listener in first.listeners]
+        self._say_listening(first)
+        return self._make_loop(first, server).run()
+
+    # ------------------------------------------------------------ the steps
+
+    def _hold_pidfile(self, settings: Settings) -> None:
+        """Lock it before anything else that a second server could disturb."""
+        if settings.pidfile is not None:
+            self._pidfile = Pidfile(settings.pidfile)
+
+    def _become_daemon(self, settings: Settings) -> None:
+        if not settings.daemon:
+            return
+        try:
+            self._starter = daemonize()
+        except OSError as error:
+            raise ConfigError(f"cannot go into the background: {error.strerror}") from error
+
+    def _open_logs(self, settings: Settings, owner: Owner | None) -> Logs:
+        self._logs = open_logs(settings, owner)
+        for warning in self._loaded.warnings:
+            self._logs.error.warning("%s", warning)
+        return self._logs
+
+    def _write_pidfile(self, logs: Logs) -> None:
+        if self._pidfile is None:
+            return
+        if self._pidfile.stale is not None:
+            logs.error.warning(
+                "pidfile %s was left by a server that did not end in peace (pid %d): taken over",
+                self._pidfile.path,
+                self._pidfile.stale,
+            )
+        self._pidfile.write(os.getpid())
+
+    def _run_on_starting(self, first: Generation, server: ServerFacade) -> None:
+        if first.hooks.on_starting is None:
+            return
+        try:
+            first.hooks.on_starting(server)
+        except Exception as error:
+            server.log.exception("error in the hook on_starting")
+            raise ConfigError(f"the hook on_starting failed: {error!r}") from error
+
+    def _listen(
+        self, settings: Settings, owner: Owner | None, descriptors: Sequence[int]
+    ) -> Sequence[Listener]:
+        if descriptors:
+            self._inherited = self._listeners = [adopt(fd, settings.backlog) for fd in descriptors]
+            return self._inherited
+        for tries_left in reversed(range(TRIES)):
+            try:
+                self._listeners = generations.open_listeners(settings, owner)
+                break
+            except ConfigError as error:
+                in_use = getattr(error.__cause__, "errno", None) == errno.EADDRINUSE
+                if not in_use or tries_left == 0:
+                    raise
+                self._log_error(f"{error.message}: trying again")
+                time.sleep(WAIT)
+        return self._listeners
+
+    def _make_loop(self, first: Generation, server: ServerFacade) -> Loop:
+        self._inbox = Inbox()
+        self._loop = Loop(
+            kernel=Unix(),
+            board=Scoreboard(),
+            inbox=self._inbox,
+            first=first,
+            follow=self._follow,
+            server=server,
+            entry=self._entry,
+            drop=self._drop,
+            tell=self._tell,
+        )
+        return self._loop
+
+    # ------------------------------------------------------------ what the loop calls
+
+    def _follow(self, old: Generation, number: int) -> Generation:
+        """Make the next generation out of all sources of settings, read again."""
+        loaded = load(self._argv, self._environ, self._start)
+        new = generations.follow(old, loaded, number, self._start, self._inherited)
+        for warning in loaded.warnings:
+            new.logs.error.warning("%s", warning)
+        return new
+
+    def _drop(self) -> None:
+        """Close in a child what only the arbiter may hold."""
+        if self._pidfile is not None:
+            self._pidfile.close_in_child()
+        if self._starter is not None:
+            self._starter.close()
+
+    def _tell(self, *states: str) -> None:
+        """Tell whoever started the server."""
+        if "READY=1" in states and self._starter is not None:
+            self._starter.tell(0)
+        systemd.notify(self._environ.get("NOTIFY_SOCKET"), *states, f"MAINPID={os.getpid()}")
+
+    # ------------------------------------------------------------ lines of the log
+
+    def _say_starting(self, first: Generation) -> None:
+        first.logs.error.info(
+            "prefork %s on Python %s, pid %d: %d %s workers (%s)",
+            __version__,
+            platform.python_version(),
+            os.getpid(),
+            first.workers.workers,
+            first.settings.worker_class,
+            first.workers.why,
+        )
+
+    def _say_listening(self, first: Generation) -> None:
+        for listener in first.listeners:
+            address = listener.address
+            detail = " (inherited)" if address.family is Family.FD else ""
+            if address.family is Family.UNIX and not address.host.startswith("\0"):
+                detail = f" (mode {first.settings.unix_socket_mode:o})"
+            first.logs.error.info("listening on %s%s", listener.url, detail)
+
+    def _log_error(self, text: str) -> None:
+        if self._logs is not None:
+            self._logs.error.error("%s", text)
+
+    # ------------------------------------------------------------ the end
+
+    def end(self, code: int) -> None:
+        """Leave nothing behind.
+
+        Args:
+            code: what the server exits with.
+        """
+        server, loop = self._server, self._loop
+        if server is None or loop is None:
+            return
+        server.log.info("stopped: exit code %d", code)
+        run_hook(loop.generations[-1].hooks, "on_exit", server.log, server)
+        if self._starter is not None:
+            self._starter.tell(code, "prefork: error: no worker could boot, see errorlog\n" if code else "")
+        for generation in loop.generations:
+            generations.close_listeners(generation.listeners)
+        self._let_go()
+        for generation in loop.generations:
+            generation.logs.close()
+
+    def fail(self, error: BaseException) -> None:
+        """Undo the steps before the one that failed.
+
+        Args:
+            error: why; it is told where the start was asked for, and in the error log if that is elsewhere.
+        """
+        code = error.exit_code if isinstance(error, PreforkError) else ExitCode.CRASH
+        if self._logs is not None and self._loaded.settings.errorlog != "-":
+            self._log_error(f"could not start: {error}")
+        if self._starter is not None:
+            self._starter.tell(code, f"prefork: error: {error}\n")
+        generations.close_listeners(self._listeners)
+        self._let_go()
+        if self._logs is not None:
+            self._logs.close()
+
+    def _let_go(self) -> None:
+        if self._inbox is not None:
+            self._inbox.close()
+        if self._pidfile is not None:
+            self._pidfile.remove()
+
+
+def start_folder(environ: Mapping[str, str]) -> str:
+    """Return the folder that the server was started in, with the symbolic links that led there.
+
+    A deploy that moves a link such as `current` means the next reload to follow it.
+
+    Args:
+        environ: PWD is read; a shell sets it.
+    """
+    real = os.getcwd()
+    shown = environ.get("PWD", "")
+    try:
+        return shown if shown and os.path.samefile(shown, real) else real
+    except OSError:
+        return real

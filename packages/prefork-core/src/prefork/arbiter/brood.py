@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: MIT
+"""The arbiter's living children: how one is forked, told, looked at and forgotten.
+
+It decides what a child inherits, and what it must let go of in its first moments: every
+descriptor that would keep another process's end of something alive. When a child is forked,
+told or killed is not known here.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from prefork.arbiter.facade import ServerFacade, WorkerFacade, run_hook
+from prefork.errors import ExitCode
+from prefork.process import channel, signals
+from prefork.process.scoreboard import Phase, Stage
+from prefork.supervisor.messages import Event, Forked, ForkFailed, Spawn
+
+if TYPE_CHECKING:
+    import selectors
+    import signal
+    import socket
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prefork.arbiter.generation import Generation
+    from prefork.process.channel import ArbiterEnd
+    from prefork.process.kernel import Kernel
+    from prefork.process.scoreboard import Scoreboard, Slot
+
+
+class Entry(Protocol):
+    """What a worker process does with its life; `prefork.workers.child.run` does it for real."""
+
+    def __call__(self, **inherited: Any) -> int:
+        """Live; return the exit status."""
+
+
+class Born(BaseException):
+    """This is the child: leave the arbiter's loop, and live.
+
+    It is raised, not returned, so that no line of the arbiter runs in the child. It is no
+    Exception, so that nothing catches it but `Loop.run`.
+
+    Args:
+        live: the child's life; returns its exit status.
+    """
+
+    def __init__(self, live: Callable[[], int]) -> None:
+        super().__init__()
+        self.live = live
+
+
+@dataclass(slots=True)
+class Worker:
+    """One living child."""
+
+    serial: int
+    pid: int
+    end: ArbiterEnd
+    slot: Slot
+    generation: Generation
+    facade: WorkerFacade
+
+    def request(self) -> str:
+        """Return what it has in hand, in words for the end of a sentence; empty for nothing."""
+        current = self.slot.request()
+        if current is None:
+            return ""
+        return f", on {current.method} {current.target} ({_PHASES[current.phase]})"
+
+
+_PHASES: Final = {
+    Phase.NONE: "done",
+    Phase.READING: "reading the request",
+    Phase.APPLICATION: "in the application",
+    Phase.WRITING: "writing the response",
+}
+
+
+class Brood:
+    """The living children of one arbiter.
+
+    Args:
+        kernel: forks.
+        board: has a slot for each.
+        selector: shared with the loop; the arbiter's ends are registered with their worker.
+        inbox: the arbiter's signals.
+        entry: what a child does.
+        drop: closes, in a child, whatever else only the arbiter may hold.
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel: Kernel,
+        board: Scoreboard,
+        selector: selectors.BaseSelector,
+        inbox: signals.Inbox,
+        entry: Entry,
+        drop: Callable[[], None],
+    ) -> None:
+        self._kernel = kernel
+        self._board = board
+        self._selector = selector
+        self._inbox = inbox
+        self._entry = entry
+        self._drop = drop
+        self._by_serial: dict[int, Worker] = {}
+        self._by_pid: dict[int, Worker] = {}
+
+    def get(self, serial: int) -> Worker | None:
+        """Return a child by its serial number, None when it is not here."""
+        return self._by_serial.get(serial)
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(list(self._by_serial.values()))
+
+    def spawn(
+        self, wanted: Spawn, generation: Generation, server: ServerFacade, others: Iterable[Generation]
+    ) -> Event:
+        """Fork a child.
+
+        Args:
+            wanted: its serial number and slot.
+            generation: what it runs with.
+            server: what hooks are given as `server`.
+            others: all generations that have something open.
+
+        Returns:
+            `Forked` or `ForkFailed`.
+
+        Raises:
+            Born: this is the child.
+        """
+        slot = self._board.slot(wanted.slot)
+        slot.clear(generation.number, Stage.BOOTING)
+        facade = WorkerFacade(wanted.serial, generation.settings, server.log, os.getpid(), slot)
+        run_hook(generation.hooks, "pre_fork", server.log, server, facade)
+        try:
+            ours, theirs = channel.make()
+        except OSError as error:
+            return ForkFailed(wanted.serial, _fork_trouble(error))
+        try:
+            pid = self._fork(ours, generation, others)
+        except OSError as error:
+            ours.close()
+            theirs.close()
+            return ForkFailed(wanted.serial, _fork_trouble(error))
+        if pid == 0:
+            facade.pid = os.getpid()
+            raise Born(partial(self._live, generation, server, facade, slot, theirs))
+        theirs.close()
+        facade.pid = pid
+        worker = Worker(wanted.serial, pid, ours, slot, generation, facade)
+        self._by_serial[wanted.serial] = self._by_pid[pid] = worker
+        self._selector.register(ours, _READ, worker)
+        server.WORKERS[pid] = facade
+        return Forked(wanted.serial, pid)
+
+    def _fork(self, ours: ArbiterEnd, generation: Generation, others: Iterable[Generation]) -> int:
+        with signals.held():
+            pid = self._kernel.fork()
+            if pid == 0:
+                try:
+                    self._let_go(ours, generation, others)
+                except BaseException:  # noqa: BLE001 -- no child may ever run on as a second arbiter
+                    traceback.print_exc()
+                    os._exit(ExitCode.CRASH)
+        return pid
+
+    def _let_go(self, ours: ArbiterEnd, generation: Generation, others: Iterable[Generation]) -> None:
+        """Close in the child what is the arbiter's.
+
+        A copy of an arbiter's end would hide the arbiter's death from its worker; one of a
+        listener that is not served would let clients wait for nobody.
+        """
+        self._inbox.leave_to_child()
+        self._selector.close()
+        ours.close()
+        for sibling in self:
+            sibling.end.close()
+        self._drop()
+        kept = {id(listener) for listener in generation.listeners}
+        for other in others:
+            for listener in other.listeners:
+                if id(listener) not in kept:
+                    listener.sock.close()
+            if other.logs is not generation.logs:
+                other.logs.close()
+
+    def _live(
+        self,
+        generation: Generation,
+        server: ServerFacade,
+        facade: WorkerFacade,
+        slot: Slot,
+        theirs: socket.socket,
+    ) -> int:
+        for pair in generation.settings.raw_env:
+            name, _, value = pair.partition("=")
+            os.environ[name] = value
+        return self._entry(
+            settings=generation.settings,
+            hooks=generation.hooks,
+            server=server,
+            worker=facade,
+            slot=slot,
+            channel=theirs,
+            listeners=generation.listeners,
+            logs=generation.logs,
+            worker_type=generation.worker_type,
+        )
+
+    def kill(self, serial: int, number: signal.Signals) -> None:
+        """Send a child a signal.
+
+        Args:
+            serial: which child; one that is not here is left in peace.
+            number: which signal.
+        """
+        worker = self.get(serial)
+        if worker is not None:
+            self._kernel.kill(worker.pid, number)
+
+    def hang_up(self, worker: Worker) -> None:
+        """Listen to a child no more, after its end of the channel is closed."""
+        if worker.end.fileno() in self._selector.get_map():
+            self._selector.unregister(worker.end)
+
+    def take(self, pid: int) -> Worker | None:
+        """Return the child of a pid that is about to be forgotten, None for a stranger's."""
+        return self._by_pid.get(pid)
+
+    def forget(self, worker: Worker, server: ServerFacade) -> None:
+        """Let go of what belonged to a child that has been reaped."""
+        self.hang_up(worker)
+        worker.end.close()
+        worker.slot.clear(worker.generation.number, Stage.EMPTY)
+        worker.facade.alive = False
+        del self._by_serial[worker.serial], self._by_pid[worker.pid]
+        server.WORKERS.pop(worker.pid, None)
+
+    def next_deadline(self, serials: Iterable[int], now: float) -> float:
+        """Return when to look at deadlines again, infinity for never.
+
+        A worker that is idle may begin a request at any moment, but cannot be late sooner than
+        its timeout after now.
+
+        Args:
+            serials: the children that have deadlines.
+            now: monotonic seconds.
+        """
+        times = [inf]
+        for worker in map(self.get, serials):
+            if worker is not None:
+                timeout = worker.facade.timeout or inf
+                times.append(worker.slot.deadline or now + timeout)
+        return min(times)
+
+    def late(self, serials: Iterable[int], now: float) -> list[Worker]:
+        """Return the children whose deadline has passed.
+
+        Args:
+            serials: the children that have deadlines.
+            now: monotonic seconds.
+        """
+        workers = [worker for worker in map(self.get, serials) if worker is not None]
+        return [worker for worker in workers if 0.0 < worker.slot.deadline <= now]
+
+
+_READ: Final = 1
+"""selectors.EVENT_READ."""
+
+
+def _fork_trouble(error: OSError) -> str:
+    return f"{error.strerror}: too many processes or descriptors, or too little memory"

@@ -1,0 +1,392 @@
+# SPDX-License-Identifier: MIT
+"""The arbiter's loop: it turns descriptors into events, and actions into deeds.
+
+It decides nothing about workers; that is `supervisor.machine`. Everything it waits for is a
+descriptor in one selector, with a timeout that the machine and the workers' deadlines give.
+It never imports the application, starts a thread, runs an event loop or parses HTTP.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import time
+from typing import TYPE_CHECKING, Final
+
+from prefork.arbiter.brood import Born, Brood, Entry, Worker
+from prefork.arbiter.facade import ServerFacade, run_hook
+from prefork.arbiter.generation import OF_THE_START, Generation, close_listeners, quiet
+from prefork.errors import PreforkError
+from prefork.process import identity
+from prefork.process.channel import Hangup
+from prefork.process.signals import Command
+from prefork.supervisor.children import SERVING, State
+from prefork.supervisor.machine import Machine, Mode
+from prefork.supervisor.messages import (
+    Abort,
+    Action,
+    Event,
+    Exit,
+    ForkFailed,
+    Gone,
+    HungUp,
+    Kill,
+    Order,
+    Overdue,
+    Park,
+    Reaped,
+    Reload,
+    Reloaded,
+    Reported,
+    Resize,
+    Resized,
+    RolledBack,
+    Say,
+    Send,
+    Serving,
+    Spawn,
+    Start,
+    Stop,
+    Stopping,
+    StopQueueing,
+    Tick,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prefork.process.kernel import Kernel
+    from prefork.process.scoreboard import Scoreboard
+    from prefork.process.signals import Inbox
+
+    Outcome = int | Callable[[], int]
+
+PAUSE: Final = 0.5
+"""Seconds that the loop rests after an error of its own, so that one that stays fills no disk."""
+FROZEN: Final = 1.0
+"""Seconds that the arbiter may wake up too late. After more, everybody was stopped (a frozen
+container, swap), and workers get so long to move their deadlines."""
+
+
+class Loop:
+    """The running arbiter.
+
+    Args:
+        kernel: the operating system.
+        board: the scoreboard.
+        inbox: the arbiter's signals.
+        first: the first generation.
+        follow: makes the next generation of the present one and its number; raises PreforkError.
+        server: what hooks are given as `server`; kept true here.
+        entry: what a child does.
+        drop: closes, in a child, whatever only the arbiter may hold.
+        tell: tells the service manager states such as "STOPPING=1".
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel: Kernel,
+        board: Scoreboard,
+        inbox: Inbox,
+        first: Generation,
+        follow: Callable[[Generation, int], Generation],
+        server: ServerFacade,
+        entry: Entry,
+        drop: Callable[[], None],
+        tell: Callable[..., None],
+    ) -> None:
+        self._kernel = kernel
+        self._inbox = inbox
+        self._follow = follow
+        self._server = server
+        self._tell = tell
+        self._log = server.log
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(inbox, selectors.EVENT_READ, None)
+        self._machine = Machine(first.policy, generation=first.number, slots=board.size)
+        self._brood = Brood(
+            kernel=kernel, board=board, selector=self._selector, inbox=inbox, entry=entry, drop=drop
+        )
+        self._generations = {first.number: first}
+        self._last_number = first.number
+        self._present = first
+        self._closing: list[object] = []
+        self._look_at = 0.0
+        self._title = ""
+        self._exit_code: int | None = None
+
+    @property
+    def generations(self) -> list[Generation]:
+        """All generations that have something open, oldest first."""
+        return list(self._generations.values())
+
+    def run(self) -> Outcome:
+        """Run until the server has ended.
+
+        Returns:
+            The exit code; or, in a child, its life, to be called when the arbiter's stack is unwound.
+        """
+        try:
+            self._step(Start())
+            while self._exit_code is None:
+                try:
+                    self._turn()
+                except Exception:  # noqa: BLE001 -- an arbiter that dies takes all down
+                    self._log.exception("error in the arbiter: going on")
+                    time.sleep(PAUSE)
+        except Born as born:
+            return born.live
+        self._selector.close()
+        return self._exit_code
+
+    # ------------------------------------------------------------ one turn
+
+    def _turn(self) -> None:
+        self._show_title()
+        planned = self._wake_at()
+        timeout = None if planned is None else max(0.0, planned - self._kernel.now())
+        ready = self._selector.select(timeout)
+        now = self._kernel.now()
+        if planned is not None and now - planned > FROZEN:
+            self._look_at = now + FROZEN
+        # Signals first: a stop that the whole process group got explains why workers end.
+        for command in self._inbox.read():
+            self._obey(command)
+        for key, _ in ready:
+            if isinstance(key.data, Worker):
+                self._listen(key.data)
+        self._reap()
+        self._look_at_deadlines()
+        self._step(Tick())
+
+    def _wake_at(self) -> float | None:
+        """Return when something runs out at the earliest, None for never."""
+        now = self._kernel.now()
+        deadline = self._brood.next_deadline(self._with_deadlines(), now)
+        times = [max(deadline, self._look_at)]
+        machine = self._machine.next_deadline()
+        if machine is not None:
+            times.append(machine)
+        return min((at for at in times if at != float("inf")), default=None)
+
+    def _with_deadlines(self) -> list[int]:
+        states = (*SERVING, State.STOPPING)
+        return [child.serial for child in self._machine.children.among(*states)]
+
+    def _look_at_deadlines(self) -> None:
+        now = self._kernel.now()
+        if now < self._look_at:
+            return
+        for worker in self._brood.late(self._with_deadlines(), now):
+            self._step(Overdue(worker.serial))
+
+    def _listen(self, worker: Worker) -> None:
+        """Take in what a worker says."""
+        try:
+            for report in worker.end.receive():
+                self._step(Reported(worker.serial, report))
+        except Hangup:
+            self._brood.hang_up(worker)
+            self._step(HungUp(worker.serial))
+
+    def _reap(self) -> None:
+        for pid, death in self._kernel.reap():
+            worker = self._brood.take(pid)
+            if worker is None:
+                self._log.debug("process %d, no worker, ended: %s", pid, death)
+                continue
+            self._hear_last_words(worker)
+            self._brood.forget(worker, self._server)
+            run_hook(worker.generation.hooks, "child_exit", self._log, self._server, worker.facade)
+            self._step(Reaped(worker.serial, death))
+
+    def _hear_last_words(self, worker: Worker) -> None:
+        try:
+            for report in worker.end.receive():
+                self._step(Reported(worker.serial, report))
+        except Hangup:
+            pass
+
+    # ------------------------------------------------------------ what the operator asks for
+
+    def _obey(self, command: Command) -> None:
+        match command:
+            case Command.STOP:
+                self._step(Stop())
+            case Command.QUIT:
+                self._step(Stop(quick=True))
+            case Command.RELOAD:
+                self._reload()
+            case Command.REOPEN:
+                self._reopen()
+            case Command.MORE:
+                self._step(Resize(1))
+            case Command.FEWER:
+                self._step(Resize(-1))
+            case Command.PARK if self._present.settings.daemon:
+                self._step(Park())
+            case Command.PARK:
+                self._log.debug("SIGWINCH ignored: this is no daemon, so it may be a resized terminal")
+            case Command.UPGRADE:
+                self._log.warning("SIGUSR2 ignored: prefork has no binary upgrade; SIGHUP reloads")
+            case Command.REAP:
+                pass  # done on every turn
+
+    def _reload(self) -> None:
+        if self._machine.mode not in {Mode.STARTING, Mode.RUNNING}:
+            self._log.warning("reload refused: the server is stopping")
+            return
+        old = self._present
+        try:
+            new = self._follow(old, self._last_number + 1)
+        except PreforkError as error:
+            self._log.error("reload refused, everything stays as it was: %s", error)
+            return
+        except (Exception, SystemExit):  # noqa: BLE001 -- a Python config file may do anything
+            self._log.exception("reload refused, everything stays as it was")
+            return
+        for name in OF_THE_START:
+            if getattr(new.settings, name) != getattr(old.settings, name):
+                self._log.warning("%s has changed: that takes effect at the next start", name)
+        self._last_number = new.number
+        self._generations[new.number] = new
+        self._adopt(new)
+        run_hook(new.hooks, "on_reload", self._log, self._server)
+        self._step(Reload(new.number, new.policy))
+
+    def _adopt(self, generation: Generation) -> None:
+        """Make a generation the one that hooks and the log see."""
+        self._present = generation
+        self._server.cfg = generation.settings
+        self._server.proc_name = generation.name
+        self._server.address = [listener.sock.getsockname() for listener in generation.listeners]
+
+    def _reopen(self) -> None:
+        for generation in self._generations.values():
+            generation.logs.reopen()
+        self._log.info("log files opened again (SIGUSR1)")
+        for worker in self._brood:
+            self._kernel.kill(worker.pid, signal.SIGUSR1)
+
+    # ------------------------------------------------------------ what the machine decides
+
+    def _step(self, event: Event) -> None:
+        """Tell the machine what happened, and do what it answers, and so on."""
+        events = [event]
+        while events:
+            for action in self._machine.step(events.pop(0), self._kernel.now()):
+                answer = self._try(action)
+                if answer is not None:
+                    events.append(answer)
+
+    def _try(self, action: Action) -> Event | None:
+        """Do one thing; whatever goes wrong, the others are done too."""
+        try:
+            return self._act(action)
+        except Exception as error:  # noqa: BLE001 -- the same
+            self._log.exception("error in the arbiter, doing %r: going on", action)
+            return ForkFailed(action.serial, repr(error)) if isinstance(action, Spawn) else None
+
+    def _act(self, action: Action) -> Event | None:
+        match action:
+            case Spawn():
+                generation = self._generations[action.generation]
+                return self._brood.spawn(action, generation, self._server, self.generations)
+            case Send(serial, order):
+                self._send(serial, order)
+            case Abort(serial, why):
+                self._end_by_force(serial, signal.SIGABRT, why)
+            case Kill(serial, why):
+                self._end_by_force(serial, signal.SIGKILL, why)
+            case Say(level, text):
+                self._log.log(level, text)
+            case Exit(code):
+                self._exit_code = code
+            case _:
+                self._announce(action)
+        return None
+
+    def _announce(self, action: Action) -> None:
+        """Do what the machine wants done about the server as a whole."""
+        match action:
+            case Serving():
+                self._tell("READY=1")
+                run_hook(self._present.hooks, "when_ready", self._log, self._server)
+            case Stopping():
+                self._tell("STOPPING=1")
+            case StopQueueing():
+                for generation in self._generations.values():
+                    quiet(generation.listeners)
+            case Resized(new, old):
+                self._server.num_workers = new
+                run_hook(self._present.hooks, "nworkers_changed", self._log, self._server, new, old)
+            case Reloaded():
+                self._leave_removed_listeners()
+            case RolledBack(_, to):
+                self._return_to(self._generations[to])
+            case Gone(number):
+                self._release(self._generations.pop(number))
+
+    def _send(self, serial: int, order: Order) -> None:
+        worker = self._brood.get(serial)
+        if worker is None:
+            return
+        if order is Order.LEAVE and any(
+            listener in self._closing for listener in worker.generation.listeners
+        ):
+            order = Order.DRAIN  # nobody follows on a listener that is being removed
+        worker.end.send(order)
+
+    def _end_by_force(self, serial: int, number: signal.Signals, why: str) -> None:
+        worker = self._brood.get(serial)
+        if worker is None:
+            return
+        worker.facade.aborted = worker.facade.aborted or number is signal.SIGABRT
+        child = self._machine.children.get(serial)
+        self._log.error("%s %s%s: sending %s", child, why, worker.request(), number.name)
+        self._brood.kill(serial, number)
+
+    # ------------------------------------------------------------ generations come and go
+
+    def _leave_removed_listeners(self) -> None:
+        """After a reload, let the listeners run dry that are not in `bind` any more."""
+        kept = self._present.listeners
+        removed = [
+            listener
+            for generation in self._generations.values()
+            for listener in generation.listeners
+            if listener not in kept and listener not in self._closing
+        ]
+        for listener in removed:
+            self._log.info("no longer listening on %s", listener.url)
+        quiet(removed)
+        self._closing += removed
+
+    def _return_to(self, generation: Generation) -> None:
+        """Undo for this process what making the next generation has done to it."""
+        left = self._present
+        os.chdir(generation.folder)
+        if left.logs is not generation.logs:
+            generation.logs.install()
+        self._adopt(generation)
+
+    def _release(self, gone: Generation) -> None:
+        """Close what only a generation had whose workers have all ended."""
+        remaining = self._generations.values()
+        used = [listener for generation in remaining for listener in generation.listeners]
+        close_listeners(listener for listener in gone.listeners if listener not in used)
+        self._closing = [listener for listener in self._closing if listener not in gone.listeners]
+        if all(generation.logs is not gone.logs for generation in remaining):
+            gone.logs.close()
+
+    def _show_title(self) -> None:
+        machine = self._machine
+        serving = len(machine.children.among(*SERVING))
+        state = f"{machine.mode.value}, {serving} of {machine.target} workers"
+        if machine.rollout is not None:
+            state = f"reloading, generation {machine.generation}, {serving} workers"
+        if state != self._title:
+            self._title = state
+            identity.set_title("arbiter", self._present.name, state)
