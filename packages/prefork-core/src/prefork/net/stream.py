@@ -89,14 +89,22 @@ class Stream:
         """Whether everything was taken by the kernel."""
         return not self._out
 
+    @property
+    def left(self) -> int:
+        """Bytes that wait to be sent, those of files included."""
+        return self.pending + sum(part.count for part in self._out or () if isinstance(part, FilePart))
+
     def send(self, data: bytes) -> None:
         """Send bytes, after all that wait already; keep what the kernel does not take.
 
         Raises:
             ClientDisconnected: the connection is broken.
+            OSError: as `send_file`, if a file waits.
         """
         if self._out:
             self._keep(memoryview(data))
+            # PEP 3333: a block may not wait for the ones that follow, and the client may take more by now.
+            self.flush()
             return
         try:
             count = self.sock.send(data, _SEND_FLAGS)
