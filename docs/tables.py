@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sphinx.pycode import ModuleAnalyzer
 
 from prefork.errors import ExitCode
+from prefork.process.signals import COMMANDS, Command
 from prefork.settings import reference
 
 if TYPE_CHECKING:
@@ -35,9 +36,18 @@ def exit_codes() -> str:
     )
 
 
+def signals() -> str:
+    """Return what each signal asks of the arbiter."""
+    asked = (
+        (number.name, command.value) for number, command in COMMANDS.items() if command is not Command.REAP
+    )
+    return table(("signal", "what the arbiter does"), ((f"`{name}`", meaning) for name, meaning in asked))
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "exit-codes": exit_codes,
     "settings": reference.render,
+    "signals": signals,
 }
 
 
