@@ -81,7 +81,7 @@ def test_a_reset_is_a_client_that_went_away() -> None:
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     peer.close()
     with pytest.raises(ClientDisconnected):
-        eventually(lambda: stream.receive())
+        eventually(stream.receive)
 
 
 # Sending
@@ -98,8 +98,7 @@ def test_what_fits_is_sent_at_once() -> None:
 def test_what_does_not_fit_is_kept_and_sent_later() -> None:
     stream, peer = pair(4096)
     stream.send(LARGE)
-    assert not stream.flushed
-    assert stream.taken + stream.pending == len(LARGE)
+    assert 0 < stream.pending == len(LARGE) - stream.taken
     assert pump(stream, peer, len(LARGE)) == LARGE
     assert stream.flushed
     assert (stream.pending, stream.taken) == (0, len(LARGE))
@@ -113,8 +112,11 @@ def test_sending_nothing_is_nothing() -> None:
 
 
 def test_what_is_kept_goes_out_as_soon_as_the_peer_takes_more() -> None:
-    """PEP 3333: a block may not wait for the next ones. An event stream to a client that was slow for a
-    moment would be silent until a quarter of a megabyte has piled up."""
+    """PEP 3333: a block may not wait for the next ones.
+
+    Else an event stream to a client that was slow for a moment would be silent until a quarter of a megabyte
+    has piled up.
+    """
     stream, peer = pair(4096)
     stream.send(LARGE[:100_000])
     kept = stream.pending
@@ -297,7 +299,7 @@ def test_half_closing_what_is_gone_is_nothing() -> None:
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     peer.close()
     with pytest.raises(ClientDisconnected):
-        eventually(lambda: stream.receive())
+        eventually(stream.receive)
     stream.half_close()
 
 

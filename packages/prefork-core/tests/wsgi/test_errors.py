@@ -36,7 +36,7 @@ def test_each_whole_line_is_a_record() -> None:
 
 def test_print_can_write_to_it() -> None:
     errors, got = stream()
-    print("a", 1, file=errors)  # type: ignore[call-overload]
+    print("a", 1, file=errors)
     assert got == ["a 1"]
 
 

@@ -115,7 +115,10 @@ class Listener:
     def unlink(self) -> None:
         """Remove the path of a Unix socket, unless somebody has put another one there."""
         if self.inode is not None and self.inode == _inode(self.address.host):
-            os.unlink(self.address.host)
+            try:
+                os.unlink(self.address.host)
+            except OSError:
+                pass  # a worker without root, in a folder of root's; the next start finds a stale socket
         self.inode = None
 
 
@@ -129,7 +132,7 @@ def parse_bind(text: str) -> Address:
         ConfigError: it is none of these.
     """
     if text.startswith("fd://"):
-        if not text[5:].isascii() or not text[5:].isdecimal():
+        if not (text[5:].isascii() and text[5:].isdecimal() and len(text) < 12):
             raise ConfigError(f"bind {text!r}: a descriptor is a number", hint="for example fd://3")
         return Address(Family.FD, text[5:])
     if text.startswith("unix:"):
@@ -144,19 +147,22 @@ def parse_bind(text: str) -> Address:
 def _split_port(rest: str, text: str) -> tuple[str, int]:
     if rest.startswith("["):
         host, bracket, tail = rest[1:].partition("]")
-        if not bracket or (tail and not tail.startswith(":")):
+        if not bracket or ":" not in host or (tail and not tail.startswith(":")):
             raise ConfigError(f"bind {text!r} is not an address", hint="for example [::1]:8000")
-        return host, _port(tail[1:] or "8000", text)
+        return host, _port(tail[1:] if tail else "8000", text)
+    if not rest:
+        raise ConfigError(f"bind {text!r} is not an address", hint="for example 127.0.0.1:8000")
     if rest.count(":") > 1:
         raise ConfigError(f"bind {text!r}: put an IPv6 address in brackets", hint="for example [::1]:8000")
     if rest.isdecimal():
         return "127.0.0.1", _port(rest, text)
-    host, _, port = rest.partition(":")
-    return host or "0.0.0.0", _port(port or "8000", text)
+    host, colon, port = rest.partition(":")
+    return host or "0.0.0.0", _port(port if colon else "8000", text)
 
 
 def _port(digits: str, text: str) -> int:
-    if not (digits.isascii() and digits.isdecimal()) or int(digits) > 65535:
+    # The length first: int() of thousands of digits raises.
+    if not (digits.isascii() and digits.isdecimal()) or len(digits) > 5 or int(digits) > 65535:
         raise ConfigError(
             f"bind {text!r}: the port is a number up to 65535", hint="for example 127.0.0.1:8000"
         )
@@ -179,6 +185,8 @@ def open_listener(
     """
     if address.family is Family.FD:
         return adopt(int(address.host), backlog)
+    if "\0" in address.host[1:]:
+        raise ConfigError(f"cannot listen on {address}: it holds a NUL")
     try:
         if address.family is Family.UNIX:
             return _listen_unix(address, backlog, mode, owner)
@@ -187,6 +195,8 @@ def open_listener(
         raise ConfigError(
             f"cannot listen on {address}: {error.strerror or error}", hint=_hint(error)
         ) from error
+    except UnicodeError as error:  # a label of the host name is empty, or longer than DNS has them
+        raise ConfigError(f"cannot listen on {address}: that is no host name") from error
 
 
 def _hint(error: OSError) -> str:
@@ -250,8 +260,8 @@ def _tune(sock: socket.socket) -> None:
     # Accepted sockets inherit it on Linux: no Nagle delay between head and late pieces of body.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
-        # Wake a worker when the request has arrived, not for the handshake before. A client that sends nothing
-        # is handed over all the same, a second later.
+        # Wake a worker when the request has arrived, not for the handshake before. A client that sends
+        # nothing is handed over all the same, a second later.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
     except (AttributeError, OSError):
         return  # not Linux, or one of its imitations
@@ -309,7 +319,10 @@ def adopt(fd: int, backlog: int) -> Listener:
     if sock.family in _CLASSES:
         sock = _CLASSES[sock.family](sock.family, sock.type, sock.proto, fileno=sock.detach())
     sock.set_inheritable(False)
-    return _listen(sock, Address(Family.FD, str(fd)), backlog)
+    try:
+        return _listen(sock, Address(Family.FD, str(fd)), backlog)
+    except OSError as error:  # it is connected
+        raise ConfigError(f"cannot listen on descriptor {fd}: {error.strerror}") from error
 
 
 def _url(sock: socket.socket) -> str:
@@ -345,8 +358,12 @@ def stop_queueing(listener: Listener) -> None:
     Unix socket by removing its path. Elsewhere this does nothing.
 
     Args:
-        listener: shared by all processes: the filter holds for every one of them.
+        listener: shared by all processes: the filter holds for every one of them. One that was adopted is
+            left alone: whoever made it (systemd) holds it on, so its queue is not lost, and the filter would
+            shut out the clients of the next start too.
     """
+    if listener.address.family is Family.FD:
+        return
     if listener.sock.family == socket.AF_UNIX:
         listener.unlink()
     elif sys.platform == "linux":
