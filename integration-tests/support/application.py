@@ -1,9 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""The text of an application whose every answer can be checked: see `Load`."""
+"""An application whose every answer can be checked, and that can be held in the middle of one."""
 
 from __future__ import annotations
 
-from typing import Final
+import os
+from typing import TYPE_CHECKING, Final
+
+from support import client
+from support.waiting import until
+
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+
+    from support.server import Server
 
 _TEXT: Final = '''\
 import os
@@ -14,12 +24,19 @@ VERSION = {version!r}
 {boot}
 
 
+def hold(name):
+    """Say that the request is here, and go on when the test says so."""
+    open(name + ".held", "w").close()
+    while not os.path.exists(name + ".released"):
+        time.sleep(0.01)
+
+
 def app(environ, start_response):
     """Answer with version, pid and the path so often that a piece cannot pass for the whole."""
     path = environ["PATH_INFO"]
-    wait = environ["QUERY_STRING"]
-    if wait:
-        time.sleep(float(wait))
+    if path.startswith("/hold/"):
+        hold(path[6:])
+    {request}
     body = f"{{VERSION}} {{os.getpid()}} {{path}}\\n".encode() * {repeat}
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
@@ -29,11 +46,30 @@ REPEAT: Final = 40
 """How often a line is in the body of an answer."""
 
 
-def application(version: str = "one", boot: str = "") -> str:
-    """Return the text of a module with the application `app`; the query is seconds to sleep.
+def deploy(folder: Path, version: str = "one", *, boot: str = "", request: str = "pass") -> None:
+    """Put the module `app` with the application `app` into a folder, at once, as a deploy should.
 
     Args:
-        version: what it answers with, to tell deploys apart.
-        boot: statements that run when the module is loaded.
+        folder: where the server runs.
+        version: what it answers with.
+        boot: a statement that runs when the module is loaded.
+        request: a statement that runs in each request; `path` is the path.
     """
-    return _TEXT.format(version=version, boot=boot, repeat=REPEAT)
+    text = _TEXT.format(version=version, boot=boot, request=request, repeat=REPEAT)
+    fresh = folder / "app.py.new"
+    fresh.write_text(text)
+    os.replace(fresh, folder / "app.py")
+
+
+def hold(server: Server, name: str) -> socket.socket:
+    """Begin a request that lasts until `release`; return its connection when it is in the application."""
+    sock = client.connect(server.address)
+    client.send(sock, client.render(f"/hold/{name}"))
+    until((server.folder / f"{name}.held").exists, f"request {name!r} in the application")
+    return sock
+
+
+def release(server: Server, *names: str) -> None:
+    """Let requests go on that were held."""
+    for name in names:
+        (server.folder / f"{name}.released").touch()

@@ -46,7 +46,6 @@ class Load:
         address: where they ask.
         clients: how many at once.
         interval: seconds between two requests of one client, at least.
-        query: of each request; the application sleeps so many seconds.
         timeout: seconds for one wait.
 
     Attributes:
@@ -55,6 +54,7 @@ class Load:
         versions: answers by version.
         pids: answers by pid.
         slowest: the longest time from the attempt to connect to the last byte, in seconds.
+        longest_gap: the longest time in which nobody was answered, in seconds.
     """
 
     def __init__(
@@ -63,7 +63,6 @@ class Load:
         *,
         clients: int = CLIENTS,
         interval: float = INTERVAL,
-        query: str = "",
         timeout: float = client.TIMEOUT,
     ) -> None:
         self.address = address
@@ -72,8 +71,9 @@ class Load:
         self.versions: Counter[str] = Counter()
         self.pids: Counter[int] = Counter()
         self.slowest = 0.0
+        self.longest_gap = 0.0
+        self._last_answer = 0.0
         self._interval = interval
-        self._query = query
         self._timeout = timeout
         self._lock = threading.Lock()
         self._ending = threading.Event()
@@ -92,7 +92,10 @@ class Load:
         self._ending.set()
         for thread in self._threads:
             thread.join(self._timeout + PATIENCE)
-        print(f"--- load: {self.answered} answered, {dict(self.versions)}, slowest {self.slowest:.3f} s")
+        print(
+            f"--- load: {self.answered} answered, {dict(self.versions)}, slowest {self.slowest:.3f} s, "
+            f"longest gap {self.longest_gap:.3f} s"
+        )
         for loss in [*self.lost, *self.refused][:_PRINTED]:
             print(f"    {loss.kind}: {loss.text}")
 
@@ -150,7 +153,7 @@ class Load:
             path = f"/{number}/{count}"
             try:
                 with client.connect(self.address, self._timeout) as sock:
-                    client.send(sock, client.render(f"{path}?{self._query}" if self._query else path))
+                    client.send(sock, client.render(path))
                     answer = client.read_answer(sock)
                 self._note(answer, path, began)
             except RequestFailed as error:
@@ -166,7 +169,11 @@ class Load:
                 return
             self.versions[version] += 1
             self.pids[int(pid)] += 1
-            self.slowest = max(self.slowest, time.monotonic() - began)
+            now = time.monotonic()
+            self.slowest = max(self.slowest, now - began)
+            if self._last_answer:
+                self.longest_gap = max(self.longest_gap, now - self._last_answer)
+            self._last_answer = now
 
     def _note_loss(self, error: RequestFailed, path: str) -> None:
         with self._lock:
