@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: MIT
+# mypy: disable-error-code="import-not-found,import-untyped"
+"""As `startproject` writes it."""
+
+from __future__ import annotations
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "django_shop.settings")
+
+application = get_wsgi_application()
