@@ -12,7 +12,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,22 +44,30 @@ def tree(root: int) -> Iterator[int]:
                 yield from tree(int(child))
 
 
-def cpu_microseconds(root: int) -> float:
-    """Return the user and system time of a process tree, with that of its children already reaped.
+class Cpu(NamedTuple):
+    """Time on the CPU, in microseconds."""
+
+    user: float
+    system: float
+
+
+def cpu_of(root: int) -> Cpu:
+    """Return what a process tree has used, with its children that were reaped already.
 
     Args:
         root: the pid that the tree starts at.
 
     Returns:
-        Microseconds, in steps of a clock tick. Source: proc_pid_stat(5), fields 14 to 17.
+        Its times, in steps of a clock tick. Source: proc_pid_stat(5), fields 14 to 17.
     """
-    ticks = 0
+    user = system = 0
     for pid in tree(root):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             # The command may hold spaces and parentheses; what follows its last one does not.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += sum(int(field) for field in fields[11:15])
-    return ticks * TICK
+            user += int(fields[11]) + int(fields[13])
+            system += int(fields[12]) + int(fields[14])
+    return Cpu(user * TICK, system * TICK)
 
 
 @contextlib.contextmanager

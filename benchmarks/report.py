@@ -47,6 +47,7 @@ class Row:
     Args:
         rate: requests per second.
         cpu: microseconds of CPU per request.
+        system: the kernel's part of it, the median.
         ratio: its CPU time over the reference's of the same round, None without the reference.
     """
 
@@ -55,6 +56,7 @@ class Row:
     rounds: int
     rate: Spread
     cpu: Spread
+    system: float
     ratio: Spread | None
 
 
@@ -100,6 +102,7 @@ def rows(results: Results) -> list[Row]:
                 len(samples),
                 Spread.of([s["rate"] for s in samples]),
                 Spread.of([s["cpu_us"] for s in samples]),
+                statistics.median([s["system_us"] for s in samples]),
                 Spread.of(ratios) if ratios else None,
             )
         )
@@ -111,14 +114,14 @@ def table(results: Results) -> str:
     """Return the results as a Markdown table, and which rounds were left out."""
     lines = [
         "",
-        f"| case | server | requests/s | µs CPU/request (min–max) | CPU of {REFERENCE} (min–max) | rounds |",
-        "|---|---|---:|---:|---:|---:|",
+        f"| case | server | requests/s | µs CPU/request (min–max) | in the kernel | CPU of {REFERENCE} (min–max) | rounds |",
+        "|---|---|---:|---:|---:|---:|---:|",
     ]
     for row in rows(results):
         ratio = f"× {row.ratio.median:.2f} ({row.ratio.low:.2f}–{row.ratio.high:.2f})" if row.ratio else "–"
         cpu = f"{row.cpu.median:.1f} ({row.cpu.low:.1f}–{row.cpu.high:.1f})"
         lines.append(
-            f"| {row.case} | {row.server} | {row.rate.median:,.0f} | {cpu} | {ratio} | {row.rounds} |"
+            f"| {row.case} | {row.server} | {row.rate.median:,.0f} | {cpu} | {row.system:.1f} | {ratio} | {row.rounds} |"
         )
     lines += [
         f"\nleft out: {sample['case']}, round {sample['round'] + 1}, {sample['server']}: {sample['error']}"

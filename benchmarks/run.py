@@ -40,6 +40,8 @@ class Sample:
     requests: int = 0
     rate: float = 0.0
     cpu_us: float = 0.0
+    system_us: float = 0.0
+    """The kernel's part of `cpu_us`, which no server can do much about."""
     p50_us: int = 0
     p99_us: int = 0
     error: str = ""
@@ -85,15 +87,22 @@ def measure(plan: Plan, case: str, number: int, server: Server) -> Sample:
     try:
         with processes.serving(server.command(case, port), plan.server_core, check) as pid:
             load.run(HOST, port, case, plan.warmup, plan.load_core)
-            before = processes.cpu_microseconds(pid)
+            before = processes.cpu_of(pid)
             seen = load.run(HOST, port, case, plan.seconds, plan.load_core)
-            used = processes.cpu_microseconds(pid) - before
+            after = processes.cpu_of(pid)
             check()
     except (load.LoadError, processes.ServerError, OSError) as error:
         return sample(error=str(error))
     if seen.errors or not seen.requests:
         return sample(requests=seen.requests, error=f"errors seen by wrk: {seen.errors or 'no answer'}")
-    return sample(seen.requests, seen.requests / seen.seconds, used / seen.requests, seen.p50, seen.p99)
+    return sample(
+        requests=seen.requests,
+        rate=seen.requests / seen.seconds,
+        cpu_us=(sum(after) - sum(before)) / seen.requests,
+        system_us=(after.system - before.system) / seen.requests,
+        p50_us=seen.p50,
+        p99_us=seen.p99,
+    )
 
 
 def execute(plan: Plan) -> list[Sample]:
@@ -102,7 +111,7 @@ def execute(plan: Plan) -> list[Sample]:
     for case, number, server in plan.runs():
         sample = measure(plan, case, number, server)
         samples.append(sample)
-        figures = sample.error or f"{sample.rate:9.0f} requests/s {sample.cpu_us:8.1f} µs CPU/request"
+        figures = sample.error or f"{sample.rate:9.0f} requests/s {sample.cpu_us:7.1f} µs CPU/request"
         print(f"{case:10} round {number + 1}/{plan.rounds} {server.name:20} {figures}", flush=True)
     return samples
 
