@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import socket
 import stat
 import struct
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -101,6 +102,17 @@ class Listener:
     address: Address
     url: str
     inode: tuple[int, int] | None = None
+    _shared: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 1), repr=False, compare=False)
+    """A page that all processes share, as they share the socket."""
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether some process has called `stop_queueing`, so that the queue will run dry."""
+        return self._shared[0] != 0
+
+    def note_quiet(self) -> None:
+        """Let all processes see that the queue will run dry."""
+        self._shared[0] = 1
 
     def close(self, *, unlink: bool) -> None:
         """Close this process's copy.
@@ -370,3 +382,4 @@ def stop_queueing(listener: Listener) -> None:
         code = ctypes.create_string_buffer(_DROP_SYNS)
         program = struct.pack("HP", len(_DROP_SYNS) // 8, ctypes.addressof(code))
         listener.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    listener.note_quiet()

@@ -52,6 +52,10 @@ _IN_A_ROW: Final = 0.005
 """Seconds for which connections that are served and closed one after the other are accepted without asking
 what else there is. Saves a wait for each; orders and other connections are not kept waiting for long."""
 
+_QUIET_GRACE: Final = 1.0
+"""Seconds in which a listener that is to be drained may still be one that grows: who sends TERM to all
+processes at once may reach the worker before the arbiter. After that it is left to those who stay."""
+
 _ATTENTION: Final = 0.25
 """Seconds between two looks for a second, stricter order while the worker stops."""
 
@@ -92,14 +96,15 @@ class Loop:
         self._limits = Limits(
             settings.limit_request_line, settings.limit_request_fields, settings.limit_request_field_size
         )
-        self._listeners = {listener.sock.fileno(): listener.sock for listener in ctx.shared}
+        self._listeners = {listener.sock.fileno(): listener for listener in ctx.shared}
         errors = ErrorStream(ctx.log)
-        self._bases = {fd: self._base(sock, errors) for fd, sock in self._listeners.items()}
+        self._bases = {fd: self._base(listener.sock, errors) for fd, listener in self._listeners.items()}
         self._parked: dict[int, Connection] = {}
         self._turns: deque[Connection] = deque()
         self._accepting: Accepting = _NO
         self._resume_at = inf
         self._sweep_at = inf
+        self._unquiet_until = inf
         self._open = 0
         self._reason: StopReason | None = None
         self._current: Connection | None = None
@@ -148,8 +153,8 @@ class Loop:
         self._look_at_the_clock()
         if self._reason is not None:
             self._reason = self._ctx.stopping
-            if self._accepting is _DRAINING and not events and not taken:
-                self._stop_accepting(_NO)
+            if self._accepting is _DRAINING:
+                self._leave_listeners(dry=not events and not taken)
         self._ctx.slot.idle = len(self._parked)
         return self._done()
 
@@ -223,11 +228,11 @@ class Loop:
 
     def _stop_accepting(self, state: Accepting) -> None:
         """Stop; `PAUSED` keeps the listeners for later, `NO` closes this process's copies."""
-        for fd, sock in self._listeners.items():
+        for fd, listener in self._listeners.items():
             if self._accepting in {_YES, _DRAINING}:
                 self._poller.forget(fd)
             if state is _NO:
-                sock.close()
+                listener.sock.close()
         if state is _NO:
             self._listeners.clear()
             self._resume_at = inf
@@ -251,7 +256,7 @@ class Loop:
         if self._accepting is not _YES and self._accepting is not _DRAINING:
             return None
         try:
-            connected, address = self._listeners[fd].accept()
+            connected, address = self._listeners[fd].sock.accept()
         except OSError as error:
             # EAGAIN: a sibling was quicker. ECONNABORTED and the like: the client was.
             if error.errno in _EXHAUSTED:
@@ -291,9 +296,22 @@ class Loop:
             if self._accepting is _PAUSED:
                 self._accept_from_now_on()
             self._accepting = _DRAINING
+            self._unquiet_until = monotonic() + _QUIET_GRACE
         for conn in [conn for conn in self._parked.values() if conn.waits is AWAITS_FIRST_BYTE]:
             del self._parked[conn.stream.fd]
             self._dismiss(conn)
+
+    def _leave_listeners(self, *, dry: bool) -> None:
+        """Close, while draining, the listeners of which nothing more is to be taken.
+
+        A reload may remove one of several addresses. The others go on growing, for those who stay.
+        """
+        if not dry and monotonic() >= self._unquiet_until:
+            for fd in [fd for fd, listener in self._listeners.items() if not listener.is_quiet]:
+                self._poller.forget(fd)
+                self._listeners.pop(fd).sock.close()
+        if dry or not self._listeners:
+            self._stop_accepting(_NO)
 
     def _dismiss(self, conn: Connection) -> None:
         """Close an idle connection, unless a request has arrived on it or may be on its way."""
