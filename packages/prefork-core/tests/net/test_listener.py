@@ -447,7 +447,7 @@ def test_a_unix_socket_that_stops_queueing_loses_its_path_and_keeps_the_queued(t
 
 
 def test_an_adopted_socket_goes_on_queueing() -> None:
-    """A service manager keeps it open: a filter would stay on it and shut out the clients of the next start too."""
+    """A service manager holds it on: a filter would shut out the clients of the next start too."""
     theirs = socket.create_server(("127.0.0.1", 0))
     listener = adopt(os.dup(theirs.fileno()), 16)
     stop_queueing(listener)

@@ -79,6 +79,7 @@ class Connection:
         close_body: what must be called when the response is out, None for nothing.
         outcome: what the access log will say of the request.
         refused: the status of the error response sent in place of the application's, 0 for none.
+        refused_bytes: how many bytes the body of that had.
     """
 
     __slots__ = (
@@ -95,6 +96,7 @@ class Connection:
         "outcome",
         "peer",
         "refused",
+        "refused_bytes",
         "response",
         "stream",
         "waits",
@@ -121,6 +123,7 @@ class Connection:
         self.close_body: Callable[[], object] | None = None
         self.outcome = "ok"
         self.refused = 0
+        self.refused_bytes = 0
 
     def await_body(self) -> None:
         """Begin to wait for body bytes; sets the deadline."""

@@ -241,6 +241,7 @@ class Service:
         if not rendered:
             return False
         conn.refused = status
+        conn.refused_bytes = len(rendered) - rendered.index(b"\r\n\r\n") - 4
         try:
             conn.stream.send(rendered)
         except ClientDisconnected:
@@ -270,8 +271,11 @@ class Service:
             conn.outcome = "rejected"
             self._log.info("rejected from %s: %s", conn.peer.address or "unix", error.message)
             self._send_error(conn, error.status)
-        except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001 (the application call)
-            # sys.exit() in a view must not end the worker, which has other clients.
+        except BaseException as error:
+            # sys.exit() in a view, or a CancelledError that it lets out, must not end the worker, which has
+            # other clients.
+            if isinstance(error, KeyboardInterrupt):
+                raise
             self._application_failed(conn, request)
         if response.fault:
             self._log.warning(
@@ -334,7 +338,7 @@ class Service:
         conn.outcome = "timeout" if stalled else "rejected" if error.status else "aborted"
         self._log.info("%s by %s: %s", conn.outcome, conn.peer.address or "unix", error)
         if not (error.status and self._send_error(conn, error.status)):
-            conn.http.abort()
+            self._cut(conn)
             conn.stream.drop()
 
     def _application_failed(self, conn: Connection, request: Request) -> None:
@@ -347,9 +351,13 @@ class Service:
         if conn.http.writing is WRITING_HEAD:
             self._send_error(conn, 500)
         else:
-            conn.http.abort()
-            if conn.http.framing is BY_CLOSE:
-                conn.stream.reset()
+            self._cut(conn)
+
+    def _cut(self, conn: Connection) -> None:
+        """Give up a response that has begun, in a way that does not look like its end."""
+        conn.http.abort()
+        if conn.http.framing is BY_CLOSE:
+            conn.stream.reset()
 
     # After the application
 
@@ -406,6 +414,8 @@ class Service:
         request = http.request
         if http.peer_closed or conn.outcome == "aborted":
             return WANTS_CLOSE
+        if conn.outcome != "ok" and http.framing is BY_CLOSE:
+            return WANTS_CLOSE  # by a reset, see `_cut`
         if (
             request is not None
             and not request.persistent
@@ -436,13 +446,17 @@ class Service:
         exchange = Exchange(
             peer=conn.peer.address,
             environ=conn.environ,
-            status=conn.refused or (response.begun if response is not None else 0),
-            headers=response.headers if response is not None else (),
-            sent=response.sent if response is not None else 0,
             started=time() - duration,
             duration=duration,
             outcome=conn.outcome,
         )
+        if conn.refused:
+            exchange.status = conn.refused
+            exchange.sent = conn.refused_bytes
+        elif response is not None:
+            exchange.status = response.begun
+            exchange.headers = response.headers
+            exchange.sent = response.sent
         if request is not None:
             exchange.method = request.method
             exchange.target = request.target
