@@ -27,10 +27,9 @@ RUNNING: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 def runs(version: str) -> bool:
     """Return whether the machine has a Python; a shim of a version manager is there without one."""
     command = shutil.which(f"python{version}")
-    return (
-        bool(command)
-        and subprocess.run([command, "-c", ""], capture_output=True, check=False).returncode == 0
-    )
+    if command is None:
+        return False
+    return subprocess.run([command, "-c", ""], capture_output=True, check=False).returncode == 0
 
 
 PYTHONS: Final = [version for version in SUPPORTED if version == RUNNING or runs(version)]
