@@ -54,6 +54,7 @@ def test_line_is_taken_without_its_end() -> None:
     assert [buffer.take_line(10, "line") for _ in range(3)] == [b"one", b"", None]
     buffer.append(b"\n")
     assert buffer.take_line(10, "line") == b"two"
+    assert holding(b"\r\n").take_line(10, "line") == b""
 
 
 def test_line_of_the_limit_is_taken_and_a_longer_one_refused_before_its_end() -> None:

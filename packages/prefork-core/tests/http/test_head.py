@@ -134,6 +134,12 @@ def test_tls_hello_is_refused_at_its_first_byte() -> None:
     assert refusal(b"\x16\x03\x01\x02\x00\x01\x00") == 400
 
 
+def test_wrong_first_byte_counts_more_than_a_long_line() -> None:
+    """As it does when the line has not arrived yet."""
+    assert refusal(b"\x16" + b"a" * 9000) == 400
+    assert refusal(b"\x16" + b"a" * 9000 + b"\r\nHost: a\r\n\r\n") == 400
+
+
 def test_method_of_32_bytes_is_accepted() -> None:
     assert parse_line(b"M" * 32 + b" / HTTP/1.1").method == "M" * 32
 

@@ -319,13 +319,11 @@ def _parse_absolute(request: Request) -> None:
     path, _, request.query = rest.partition("?")
     # RFC 9112 §3.2.4: OPTIONS on an absolute-form without a path means the server itself.
     request.path = path or ("*" if request.method == "OPTIONS" and not request.query else "/")
-    if not _host_is_valid(authority):
-        raise ProtocolError("malformed authority in the request target")
     if request.version == "HTTP/1.1" and "HTTP_HOST" not in request.fields:
         raise ProtocolError("Host is missing")
     if not _host_is_valid(request.fields.get("HTTP_HOST", authority)):
         raise ProtocolError("malformed Host")
-    request.fields["HTTP_HOST"] = authority
+    request.fields["HTTP_HOST"] = authority  # checked next, like any other
 
 
 def _check_host(request: Request) -> None:
