@@ -8,13 +8,15 @@ the sender chooses, and no thread. Knows nothing of HTTP.
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import socket
+import stat
 import struct
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prefork.errors import ClientDisconnected
 
@@ -49,6 +51,35 @@ class FilePart:
         self.fd = fd
         self.offset = offset
         self.count = count
+
+
+_FILES: Final = frozenset({io.FileIO, io.BufferedReader, io.BufferedRandom})
+
+
+def rest_of(file: object) -> FilePart | None:
+    """Return what is left of a file, as something to send.
+
+    Args:
+        file: an open file, at the place from which on it is wanted.
+
+    Returns:
+        None when its descriptor may hold other bytes than its `read` would return. That is so for a
+        compressed file, and for an object that decrypts what it reads; so it counts whose `read` it is.
+    """
+    if type(file).__module__ == "tempfile":
+        file = getattr(file, "file", file)
+    reader: Any = getattr(getattr(file, "read", None), "__self__", None)
+    if type(reader) not in _FILES or type(getattr(reader, "raw", reader)) is not io.FileIO:
+        return None
+    try:
+        fd = reader.fileno()
+        status = os.fstat(fd)
+        offset = reader.tell()
+    except (OSError, ValueError):
+        return None
+    # Files of /proc say that they have 0 bytes, but can be read.
+    size = status.st_size - offset
+    return FilePart(fd, offset, size) if stat.S_ISREG(status.st_mode) and size > 0 else None
 
 
 class Stream:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from prefork.http import Limits
 from prefork.net.poller import READ, WRITE, Poller
 from prefork.worker import StopReason
-from prefork.wsgi.connection import AWAITS_FIRST_BYTE, AWAITS_LINGER, Connection
+from prefork.wsgi.connection import AWAITS_FIRST_BYTE, Connection
 from prefork.wsgi.environ import Peer, base_environ
 from prefork.wsgi.errors import ErrorStream
 from prefork.wsgi.serve import WANTS_CLOSE, WANTS_READ, WANTS_TURN
@@ -332,11 +332,10 @@ class Loop:
         return self._accepting is _NO and not self._parked and not self._turns
 
     def _close_all(self) -> None:
-        left = [
-            conn for conn in self._parked.values() if conn.waits not in {AWAITS_FIRST_BYTE, AWAITS_LINGER}
-        ]
-        if left:
-            self._ctx.log.warning("stopped with %d requests unfinished", len(left))
+        left = 0
         for conn in [*self._parked.values(), *self._turns]:
+            left += self._service.dropped(conn)
             conn.stream.close()
+        if left:
+            self._ctx.log.warning("stopped with unfinished requests: %d", left)
         self._poller.close()

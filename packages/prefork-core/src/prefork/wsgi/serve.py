@@ -8,8 +8,6 @@ poll set calls again. So half a request costs no thread.
 
 from __future__ import annotations
 
-import os
-import stat
 from enum import Enum
 from math import inf
 from time import monotonic, time
@@ -19,7 +17,7 @@ from prefork.errors import ClientDisconnected, ClientStalled, ProtocolError
 from prefork.http.framing import BY_CLOSE, BY_NOTHING
 from prefork.http.states import READING_BODY, READING_DONE, WRITING_DONE, WRITING_HEAD
 from prefork.net.clock import http_date
-from prefork.net.stream import FilePart
+from prefork.net.stream import rest_of
 from prefork.observe.access import Exchange
 from prefork.wsgi.connection import (
     AWAITS_BODY,
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
 
     from prefork.http import Request
     from prefork.http.forwarded import ForwardPolicy
+    from prefork.net.stream import FilePart
     from prefork.observe.access import AccessLog
     from prefork.process.scoreboard import Slot
     from prefork.settings import Settings
@@ -191,8 +190,10 @@ class Service:
         before = stream.taken
         try:
             flushed = stream.flush()
-        except OSError:
+        except ClientDisconnected:
             return self._gone(conn)
+        except OSError as error:
+            return self._file_failed(conn, error)
         conn.moved(stream.taken - before)
         return self._responded(conn) if flushed else WANTS_WRITE
 
@@ -205,6 +206,12 @@ class Service:
             conn.outcome = "timeout"
             return self._gone(conn)
         return WANTS_CLOSE
+
+    def dropped(self, conn: Connection) -> bool:
+        """Give a connection up because the worker ends; return whether it had a request."""
+        busy = conn.waits in {AWAITS_HEAD, AWAITS_BODY, AWAITS_FLUSH}
+        self._gone(conn)
+        return busy
 
     def killed(self, conn: Connection) -> None:
         """Leave an access line for a request whose worker is about to be killed."""
@@ -306,31 +313,27 @@ class Service:
 
     def _send_file(self, conn: Connection, response: Response, body: FileWrapper) -> bool:
         """Send a regular file by sendfile; return False when that is not possible."""
-        fileno = getattr(body.filelike, "fileno", None)
-        if (
-            not self._sendfile
-            or fileno is None
-            or conn.http.writing is not WRITING_HEAD
-            or response.head is None
-        ):
+        if not self._sendfile or conn.http.writing is not WRITING_HEAD or response.head is None:
             return False
-        try:
-            fd = fileno()
-            status = os.fstat(fd)
-            offset = body.filelike.tell()  # type: ignore[attr-defined]
-        except (OSError, AttributeError):
+        part = rest_of(body.filelike)
+        if part is None:
             return False
-        if not stat.S_ISREG(status.st_mode):
-            return False
-        size = max(status.st_size - offset, 0)
-        conn.send(response.begin_raw(size))
+        conn.send(response.begin_raw(part.count))
         if conn.http.framing is not BY_NOTHING:
-            size = min(size, conn.http.missing)
-            if size:
-                conn.stream.send_file(FilePart(fd, offset, size))
-                response.sent_raw(size)
+            part.count = min(part.count, conn.http.missing)
+            response.sent_raw(part.count)
+            self._flush_file(conn, part)
         response.finish()
         return True
+
+    def _flush_file(self, conn: Connection, part: FilePart) -> None:
+        try:
+            conn.stream.send_file(part)
+        except ClientDisconnected:
+            raise
+        except OSError:
+            self._forget_unsent(conn)
+            raise
 
     def _client_failed(self, conn: Connection, error: ClientDisconnected) -> None:
         """The client went away or stalled; the application could do nothing about it."""
@@ -339,7 +342,7 @@ class Service:
         self._log.info("%s by %s: %s", conn.outcome, conn.peer.address or "unix", error)
         if not (error.status and self._send_error(conn, error.status)):
             self._cut(conn)
-            conn.stream.drop()
+            self._forget_unsent(conn)
 
     def _application_failed(self, conn: Connection, request: Request) -> None:
         """The application raised: a 500, or a response that visibly breaks off."""
@@ -352,6 +355,19 @@ class Service:
             self._send_error(conn, 500)
         else:
             self._cut(conn)
+
+    def _file_failed(self, conn: Connection, error: OSError) -> Wants:
+        """A file that was being sent cannot be read any more, or has become shorter."""
+        self._log.error("error in the response: %s", error)
+        conn.outcome = "error"
+        self._slot.errors += 1
+        return self._gone(conn)
+
+    def _forget_unsent(self, conn: Connection) -> None:
+        """Drop what waits to be sent; it does not count as sent either."""
+        if conn.response is not None:
+            conn.response.sent = max(conn.response.sent - conn.stream.left, 0)
+        conn.stream.drop()
 
     def _cut(self, conn: Connection) -> None:
         """Give up a response that has begun, in a way that does not look like its end."""
@@ -434,6 +450,7 @@ class Service:
             if conn.outcome == "ok":
                 conn.outcome = "aborted"
             conn.http.abort()
+            self._forget_unsent(conn)
             self._end_exchange(conn)
         return WANTS_CLOSE
 
