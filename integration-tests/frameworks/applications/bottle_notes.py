@@ -18,7 +18,7 @@ app = Bottle()
 @app.get("/hello/<name>")
 def hello(name: str) -> Any:
     """Answer with text that is not ASCII."""
-    response.set_cookie("name", name, secret="for tests only")
+    response.set_cookie("name", name, secret="for tests only", path="/")
     return f"Grüße, {name}"
 
 
@@ -30,15 +30,9 @@ def name() -> Any:
 
 @app.post("/upload")
 def upload() -> Any:
-    """Answer with what a form of any framing held."""
+    """Answer with what a form held."""
     found = request.files["file"]
     return {"name": found.raw_filename, "size": len(found.file.read()), "note": request.forms.note}
-
-
-@app.post("/body")
-def body() -> Any:
-    """Answer with the size of the body; Bottle decodes chunks itself unless the server has."""
-    return {"size": len(request.body.read()), "chunked": request.chunked}
 
 
 @app.get("/rows")
