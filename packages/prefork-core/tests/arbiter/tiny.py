@@ -7,6 +7,7 @@ with the facts of the worker that took it.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 from prefork.arbiter import boot
 from prefork.errors import PreforkError
 from prefork.process import channel as channels
+from prefork.process.kernel import Unix
 from prefork.process.scoreboard import Stage
 from prefork.settings import load
 from prefork.supervisor.messages import Report
@@ -36,24 +38,38 @@ def live(*, slot: Any, channel: Any, listeners: Any, worker: Any, **_: Any) -> i
             time.sleep(float(argument))
     slot.stage = Stage.READY
     channels.report(channel, Report.READY)
+    misbehave(word, argument, slot, channel)
+    return serve([listener.sock for listener in listeners], channel, slot, worker, deaf=word == "deaf")
+
+
+def misbehave(word: str, argument: str, slot: Any, channel: Any) -> None:
+    """Do what the file says, if it is about a worker that is ready."""
     match word:
         case "crash":
             time.sleep(float(argument))
             os.kill(os.getpid(), signal.SIGSEGV)
         case "retire":
             channels.report(channel, Report.RETIRE)
+        case "busy":
+            slot.request_begin("GET", "/progress", time.monotonic())
+            while True:
+                slot.deadline = time.monotonic() + float(argument)
+                time.sleep(0.05)
         case "late":
             slot.request_begin("GET", "/stuck?a=1", time.monotonic())
             slot.deadline = time.monotonic() + float(argument)
             signal.signal(signal.SIGABRT, signal.SIG_DFL)
             time.sleep(60.0)
-    sockets = [listener.sock for listener in listeners]
+
+
+def serve(sockets: list[Any], channel: Any, slot: Any, worker: Any, *, deaf: bool) -> int:
+    """Answer until an order comes, and then those that are queued."""
     while True:
         readable, _, _ = select.select([channel, *sockets], [], [])
         for sock in readable:
             if sock is not channel:
                 answer(sock, slot, worker)
-        if channel in readable and channels.read_order(channel) is not None and word != "deaf":
+        if channel in readable and channels.read_order(channel) is not None and not deaf:
             for sock in sockets:
                 while answer(sock, slot, worker):
                     pass
@@ -72,12 +88,34 @@ def answer(sock: Any, slot: Any, worker: Any) -> bool:
     return True
 
 
+class Faulty:
+    """The operating system, whose forks fail as long as there is a file `fault` that says how."""
+
+    def __init__(self) -> None:
+        self._real = Unix()
+
+    def fork(self) -> int:
+        """Fork, or fail."""
+        fault = Path("fault")
+        if fault.exists():
+            raise {"EAGAIN": OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)), "bug": RuntimeError("a bug")}[
+                fault.read_text()
+            ]
+        return self._real.fork()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
 def main() -> int:
     """Run the server."""
     arguments = ["app:app", "-k", "sync", *sys.argv[1:]]
     try:
         environ = dict(os.environ)
-        return boot.serve(load(arguments, environ, os.getcwd()), arguments, environ, entry=live)
+        kernel: Any = Faulty()
+        return boot.serve(
+            load(arguments, environ, os.getcwd()), arguments, environ, entry=live, kernel=kernel
+        )
     except PreforkError as error:
         sys.stderr.write(f"prefork: error: {error}\n")
         return error.exit_code

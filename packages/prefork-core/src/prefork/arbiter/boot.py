@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from prefork.net.listener import Listener
     from prefork.observe.log import Logs
     from prefork.process.identity import Owner
+    from prefork.process.kernel import Kernel
     from prefork.settings import Loaded, Settings
 
 TRIES: Final = 5
@@ -49,7 +50,12 @@ WAIT: Final = 1.0
 
 
 def serve(
-    loaded: Loaded, argv: Sequence[str], environ: Mapping[str, str], *, entry: Entry = child.run
+    loaded: Loaded,
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    entry: Entry = child.run,
+    kernel: Kernel | None = None,
 ) -> int:
     """Run a server until it ends. In a worker process this returns too, when the worker ends.
 
@@ -58,6 +64,7 @@ def serve(
         argv: what they were loaded from, to load them again on SIGHUP.
         environ: the same.
         entry: what a worker process does.
+        kernel: the operating system; None is the one that we run on.
 
     Returns:
         The exit code of this process.
@@ -65,7 +72,7 @@ def serve(
     Raises:
         ConfigError: the server could not be started, and nothing of it is left.
     """
-    boot = Boot(loaded, argv, environ, entry)
+    boot = Boot(loaded, argv, environ, entry, kernel or Unix())
     try:
         outcome = boot.run()
     except BaseException as error:
@@ -85,10 +92,19 @@ class Boot:
         argv: what they were loaded from.
         environ: the same.
         entry: what a worker process does.
+        kernel: the operating system.
     """
 
-    def __init__(self, loaded: Loaded, argv: Sequence[str], environ: Mapping[str, str], entry: Entry) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        entry: Entry,
+        kernel: Kernel,
+    ) -> None:
         self._loaded = loaded
+        self._kernel = kernel
         self._argv = list(argv)
         self._environ = dict(environ)
         self._entry = entry
@@ -195,7 +211,7 @@ class Boot:
     def _make_loop(self, first: Generation, server: ServerFacade) -> Loop:
         self._inbox = Inbox()
         self._loop = Loop(
-            kernel=Unix(),
+            kernel=self._kernel,
             board=Scoreboard(),
             inbox=self._inbox,
             first=first,

@@ -151,12 +151,13 @@ class Loop:
         now = self._kernel.now()
         if planned is not None and now - planned > FROZEN:
             self._look_at = now + FROZEN
-        # Signals first: a stop that the whole process group got explains why workers end.
-        for command in self._inbox.read():
-            self._obey(command)
+        # Words before signals: whoever has seen a worker answer and asks for a reload means a server that is up.
         for key, _ in ready:
             if isinstance(key.data, Worker):
                 self._listen(key.data)
+        # Signals before deaths: a stop that the whole process group got explains why workers end.
+        for command in self._inbox.read():
+            self._obey(command)
         self._reap()
         self._look_at_deadlines()
         self._step(Tick())

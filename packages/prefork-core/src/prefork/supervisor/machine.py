@@ -5,14 +5,9 @@
 processes, signals, sockets or clocks, and never waits; `next_deadline` says when it wants to
 be asked again though nothing happened.
 
-A step takes the event in, then compares what is with what should be (`_reconcile`) and ends
-states that have lasted too long (`_expire`) until nothing changes. So a message that is lost
-or late delays things, but cannot leave them wrong. What should be:
-
-* `target` members (booting or ready), all of the present generation;
-* a worker that is to be replaced is RETIRING: it serves until enough others are ready. That
-  is true of old workers in a reload, of new ones after it is rolled back, and of one that
-  has served its max_requests.
+A step takes the event in, then brings what is nearer to what should be (`_reconcile`, with
+the numbers of `staffing`) and ends states that have lasted too long (`_expire`), until
+nothing changes. So a message that is lost or late delays things, but cannot leave them wrong.
 
 A reload makes the new generation the present one and the old workers RETIRING. Rolling it
 back is the same the other way round, so it cannot lower the capacity either.
@@ -20,12 +15,12 @@ back is the same the other way round, so it cannot lower the capacity either.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from prefork.errors import ExitCode
+from prefork.supervisor import staffing
 from prefork.supervisor.backoff import Backoff
 from prefork.supervisor.children import MEMBERS, SERVING, Children, State
 from prefork.supervisor.messages import (
@@ -58,6 +53,7 @@ from prefork.supervisor.messages import (
     StopQueueing,
     Tick,
 )
+from prefork.supervisor.staffing import Rollout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,8 +81,6 @@ HANGUP_GRACE: Final = 2.0
 """Seconds at least from the end of the channel to the end of the process: time to write a core."""
 REAP_GRACE: Final = 5.0
 """Seconds from SIGKILL until a stopping server waits no longer (a process stuck in the kernel)."""
-RETIRING_SHARE: Final = 10
-"""At most one worker in so many is replaced at once for its max_requests."""
 
 
 class Mode(Enum):
@@ -105,18 +99,6 @@ class Mode(Enum):
 
 
 _ENDING: Final = frozenset({Mode.DRAINING, Mode.QUITTING})
-
-
-@dataclass(slots=True)
-class Rollout:
-    """A reload that is not complete, and what to return to."""
-
-    began: float
-    old_generation: int
-    old_policy: Policy
-    old_target: int
-    proven_at: float = inf
-    """When the first new worker will have lived long enough."""
 
 
 class Machine:
@@ -170,7 +152,7 @@ class Machine:
         """Return when to call `step` with `Tick` at the latest, or None when only an event can matter."""
         times = [child.deadline for child in self.children]
         times.append(self._stop_at)
-        if self._missing() > 0:
+        if not self._is_stopping and staffing.missing(self.children, self.target) > 0:
             times.append(self._backoff.next_at)
         if self.rollout is not None:
             times.append(self.rollout.proven_at)
@@ -410,9 +392,7 @@ class Machine:
 
     def _finish_rollout(self) -> None:
         rollout = self.rollout
-        if rollout is None or len(self.children.among(State.READY)) < self.target:
-            return
-        if self.target > 0 and self._now < rollout.proven_at:
+        if rollout is None or not staffing.is_complete(self.children, self.target, rollout, self._now):
             return
         self.rollout = None
         took = _seconds(self._now - rollout.began)
@@ -421,61 +401,23 @@ class Machine:
         self._do(Reloaded(self.generation))
 
     def _dismiss_surplus(self) -> None:
-        """Tell workers to leave that are more than is needed: the youngest that boot, else the oldest."""
-        booting = self.children.among(State.BOOTING)[::-1]
-        ready = self.children.among(State.READY)
-        extra = len(booting) + len(ready) - self.target
-        for child in (booting + ready)[: max(extra, 0)]:
+        for child in staffing.surplus(self.children, self.target):
             self._dismiss(child, Order.LEAVE)
-        for child in self._spare():
+        for child in staffing.spare(self.children, self.target, self.rollout, self._now):
             self._dismiss(child, Order.LEAVE)
-
-    def _spare(self) -> list[Child]:
-        """Return the retiring workers that are not needed any more."""
-        retiring = self.children.among(State.RETIRING)
-        needed = self.target
-        rollout = self.rollout
-        if rollout is not None:
-            needed = max(needed, rollout.old_target)
-            # First those of a reload that was given up for this one. Those of the generation
-            # to return to only go when a new worker has lived for a while.
-            newer = [child for child in retiring if child.generation != rollout.old_generation]
-            old = [child for child in retiring if child.generation == rollout.old_generation]
-            retiring = newer + (old if self._now >= rollout.proven_at else [])
-        return retiring[: max(len(self.children.among(*SERVING)) - needed, 0)]
 
     def _admit_retirements(self) -> None:
-        """Let workers that have served their share be replaced, a few at once; a reload does it anyway."""
-        if self.rollout is not None:
-            return
-        leaving = len(self.children.among(State.RETIRING, State.STOPPING))
-        places = max(1, self.target // RETIRING_SHARE) - leaving
-        asking = [child for child in self.children.among(State.READY) if child.wants_successor]
-        for child in asking[: max(places, 0)]:
+        for child in staffing.retirements(self.children, self.target, self.rollout):
             child.enter(State.RETIRING, child.deadline)
             self._say(Level.INFO, f"{child} has served its share: starting its successor")
 
     def _spawn_missing(self) -> None:
-        for _ in range(min(self._allowance(), self.children.free)):
+        vacancies = staffing.vacancies(self.children, self.target, self.rollout, self.policy)
+        booting = len(self.children.among(State.BOOTING))
+        for _ in range(self._backoff.allowance(vacancies, booting, self._now)):
             timeout = self.policy.boot_timeout or inf
             child = self.children.add(self.generation, self._now, self._now + timeout)
             self._do(Spawn(child.serial, child.slot, child.generation))
-
-    def _missing(self) -> int:
-        if self._is_stopping:
-            return 0
-        return self.target - len(self.children.among(*MEMBERS))
-
-    def _allowance(self) -> int:
-        """Return how many workers may be started now."""
-        booting = len(self.children.among(State.BOOTING))
-        wanted = self._missing()
-        if self.rollout is not None:
-            batch = self.policy.reload_batch or max(1, self.target // 4)
-            most = max(self.target, self.rollout.old_target) + batch
-            serving = len(self.children.among(*SERVING))
-            wanted = min(wanted, batch - booting, most - serving - booting)
-        return self._backoff.allowance(max(wanted, 0), booting, self._now)
 
     def _say_gone(self) -> None:
         wanted = self.children.generations() | {self.generation}

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork.arbiter import generation as generations
+from prefork.errors import ConfigError
+from prefork.net.listener import adopt
+from prefork.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from prefork.net.listener import Listener
+
+
+def opened(*binds: str, there: tuple[Listener, ...] = ()) -> list[Listener]:
+    return generations.open_listeners(Settings(bind=binds), None, there)
+
+
+def test_a_listener_is_opened_for_each_bind_in_order(tmp_path: Path) -> None:
+    listeners = opened("127.0.0.1:0", f"unix:{tmp_path}/web.sock")
+    assert [listener.sock.family for listener in listeners] == [socket.AF_INET, socket.AF_UNIX]
+    generations.close_listeners(listeners)
+    assert not (tmp_path / "web.sock").exists()
+
+
+def test_a_listener_that_is_there_is_used_again_once(tmp_path: Path) -> None:
+    (first,) = opened("127.0.0.1:0")
+    again = opened("127.0.0.1:0", "127.0.0.1:0", f"unix:{tmp_path}/web.sock", there=(first,))
+    assert again[0] is first
+    assert again[1] is not first
+    generations.close_listeners(again)
+
+
+def test_when_one_cannot_be_opened_the_new_ones_are_closed_and_the_old_ones_stay(tmp_path: Path) -> None:
+    (old,) = opened(f"unix:{tmp_path}/old.sock")
+    with pytest.raises(ConfigError):
+        opened(f"unix:{tmp_path}/old.sock", f"unix:{tmp_path}/new.sock", "unix:/no/such/folder", there=(old,))
+    assert not (tmp_path / "new.sock").exists()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(f"{tmp_path}/old.sock")
+    generations.close_listeners([old])
+
+
+def test_an_inherited_listener_is_never_quieted() -> None:
+    """The filter stays on the socket, which systemd keeps: the next start would hear nobody."""
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        generations.quiet([adopt(os.dup(given.fileno()), 5)])
+        with socket.create_connection(given.getsockname(), timeout=5.0):
+            pass
+
+
+def test_a_quieted_unix_listener_has_no_path_any_more(tmp_path: Path) -> None:
+    listeners = opened(f"unix:{tmp_path}/web.sock")
+    generations.quiet(listeners)
+    assert not (tmp_path / "web.sock").exists()
+    generations.close_listeners(listeners)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (Settings(bind=("unix:",)), "has no path"),
+        (Settings(worker_class="no-such-worker"), "no-such-worker"),
+        (Settings(user="no-such-user"), "there is no user"),
+    ],
+)
+def test_what_is_wrong_is_found_before_anything_is_opened(settings: Settings, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        generations.check(settings)
+
+
+def test_the_folder_is_entered_without_symbolic_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    (tmp_path / "release").mkdir()
+    (tmp_path / "current").symlink_to("release")
+    folder = generations.enter_folder(Settings(chdir="current"), str(tmp_path))
+    assert folder == os.getcwd() == str((tmp_path / "release").resolve())
+
+
+def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot change to .*/none: No such file or directory"):
+        generations.enter_folder(Settings(chdir="none"), str(tmp_path))
