@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import re
 import socket
 import struct
 from pathlib import Path
@@ -306,6 +307,15 @@ class TestFiles:
         assert reply.headers["Content-Length"] == str(end - start)
         assert reply.body == CONTENT[start:end]
 
+    def test_what_is_before_a_range_is_not_read(self, shop: Server) -> None:
+        """Werkzeug asks the file wrapper whether it can be moved; a film must not be read up to its end."""
+        with (shop.folder / "film.bin").open("wb") as file:
+            file.truncate(1 << 30)
+        before = sum(map(bytes_read, shop.wait_workers(2)))
+        reply = fetch(shop.address, "/file/film.bin", Range="bytes=-1000")
+        assert (reply.status, reply.body) == (206, bytes(1000))
+        assert sum(map(bytes_read, shop.workers())) - before < 1_000_000
+
     def test_a_range_beyond_the_end_is_refused(self, shop: Server) -> None:
         reply = fetch(shop.address, "/file/leaf.bin", Range=f"bytes={SIZE}-")
         assert (reply.status, reply.headers["Content-Range"]) == (416, f"bytes */{SIZE}")
@@ -414,3 +424,10 @@ def test_whitenoise_around_flask_sends_files(tmp_path: Path) -> None:
         assert fetch(server.address, "/").json["name"] == "with_static"
         again = fetch(server.address, "/static/leaf.bin", If_Modified_Since=whole.headers["Last-Modified"])
         assert (again.status, again.body) == (304, b"")
+
+
+def bytes_read(pid: int) -> int:
+    """Return what a process has read from files, from the disk or not, in bytes."""
+    found = re.search(r"^rchar: (\d+)$", Path(f"/proc/{pid}/io").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1])

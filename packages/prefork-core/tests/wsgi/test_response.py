@@ -379,6 +379,31 @@ def test_a_wrapped_file_begins_where_it_stands() -> None:
     assert list(FileWrapper(file)) == [b"fg"]
 
 
+def test_a_wrapper_can_be_moved_where_its_file_can() -> None:
+    wrapper = FileWrapper(io.BytesIO(b"abcdefg"))
+    assert wrapper.seekable()
+    wrapper.seek(2)
+    wrapper.seek(1, io.SEEK_CUR)
+    assert wrapper.tell() == 3
+    assert list(wrapper) == [b"defg"]
+
+
+def test_a_wrapper_of_what_only_reads_cannot_be_moved() -> None:
+    class Source(io.RawIOBase):
+        def read(self, _size: int = -1, /) -> bytes:
+            return b""
+
+    assert not FileWrapper(Source()).seekable()
+
+
+def test_closing_the_iterator_closes_the_file() -> None:
+    file = io.BytesIO(b"a")
+    iterator = iter(FileWrapper(file))
+    assert isinstance(iterator, FileWrapper)
+    iterator.close()
+    assert file.closed
+
+
 def test_closing_the_wrapper_closes_the_file() -> None:
     file = io.BytesIO(b"a")
     FileWrapper(file).close()

@@ -44,6 +44,9 @@ class Out(Protocol):
 class FileWrapper:
     """`wsgi.file_wrapper`: a file as a response body, sent by `sendfile` where that is possible.
 
+    It is its own iterator and can be moved where the file can, because Werkzeug cuts a Range out of it: it
+    closes only the iterator, and reads all that is before the Range of what cannot be moved.
+
     Args:
         filelike: the file, at the place where the response begins.
         blksize: bytes to read at once where it is not.
@@ -57,7 +60,27 @@ class FileWrapper:
 
     def __iter__(self) -> Iterator[bytes]:
         """Iterate over the blocks of the file."""
-        return iter(lambda: self.filelike.read(self.blksize), b"")
+        return self
+
+    def __next__(self) -> bytes:
+        """Return the next block."""
+        block = self.filelike.read(self.blksize)
+        if not block:
+            raise StopIteration
+        return block
+
+    def seekable(self) -> bool:
+        """Return whether the file can be moved."""
+        seekable = getattr(self.filelike, "seekable", None)
+        return seekable is not None and bool(seekable())
+
+    def seek(self, offset: int, whence: int = 0, /) -> object:
+        """Move the file, as its own `seek` does."""
+        return self.filelike.seek(offset, whence)  # type: ignore[attr-defined]
+
+    def tell(self) -> int:
+        """Return where the file stands."""
+        return int(self.filelike.tell())  # type: ignore[attr-defined]
 
     def close(self) -> None:
         """Close the file, if it can be closed."""
