@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import resource
@@ -371,6 +372,41 @@ def test_a_reload_opens_new_listeners_and_closes_removed_ones(server: Server, tm
     assert server.ask(str(tmp_path / "two.sock")).generation == 2
     assert server.ask(str(tmp_path / "three.sock")).generation == 2
     assert not (tmp_path / "one.sock").exists()
+
+
+def test_a_removed_listener_refuses_when_the_old_workers_are_gone(server: Server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        removed = free.getsockname()
+    server.configure(f"workers = 1\nbind = ['127.0.0.1:{removed[1]}', 'unix:web.sock']\n").launch()
+    server.says("ready after")
+    assert server.ask(removed).generation == 1
+    server.configure("workers = 1\nbind = ['unix:web.sock']\n").reload()
+
+    def refuses() -> bool:
+        with socket.socket() as client:
+            client.settimeout(0.2)
+            return client.connect_ex(removed) == errno.ECONNREFUSED
+
+    eventually(refuses)
+
+
+def test_who_waits_on_a_removed_listener_is_still_answered(server: Server, tmp_path: Path) -> None:
+    server.configure("workers = 1\nbind = ['unix:old.sock', 'unix:web.sock']\n")
+    server.behave("nap 2.5").launch()
+    server.says("ready after")
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        for client in (first, second):
+            client.settimeout(PATIENCE)
+            client.connect(str(tmp_path / "old.sock"))  # queued: the only worker takes a nap
+        server.behave("good").configure("workers = 1\nbind = ['unix:web.sock']\n").reload()
+        for client in (first, second):
+            assert client.makefile().read().split("\t")[1] == "1"
+
+
+def test_a_roll_back_returns_to_the_log_of_before(server: Server) -> None:
+    server.configure("workers = 1\n").start()
+    server.behave("exit 3").configure("workers = 1\nerrorlog = 'other.log'\n").send(signal.SIGHUP)
+    server.says("reload rolled back")
 
 
 def test_a_reload_whose_listener_cannot_be_opened_keeps_everything(server: Server, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from prefork.process import channel as channels
 from prefork.process.kernel import Unix
 from prefork.process.scoreboard import Stage
 from prefork.settings import load
-from prefork.supervisor.messages import Report
+from prefork.supervisor.messages import Order, Report
 
 
 def live(*, slot: Any, channel: Any, listeners: Any, worker: Any, **_: Any) -> int:
@@ -48,6 +48,8 @@ def misbehave(word: str, argument: str, slot: Any, channel: Any) -> None:
         case "crash":
             time.sleep(float(argument))
             os.kill(os.getpid(), signal.SIGSEGV)
+        case "nap":
+            time.sleep(float(argument))
         case "retire":
             channels.report(channel, Report.RETIRE)
         case "busy":
@@ -69,10 +71,12 @@ def serve(sockets: list[Any], channel: Any, slot: Any, worker: Any, *, deaf: boo
         for sock in readable:
             if sock is not channel:
                 answer(sock, slot, worker)
-        if channel in readable and channels.read_order(channel) is not None and not deaf:
+        order = channels.read_order(channel) if channel in readable else None
+        if order is Order.DRAIN and not deaf:
             for sock in sockets:
                 while answer(sock, slot, worker):
                     pass
+        if order is not None and not deaf:
             return 0
 
 

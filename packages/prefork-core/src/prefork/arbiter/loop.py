@@ -151,7 +151,7 @@ class Loop:
         now = self._kernel.now()
         if planned is not None and now - planned > FROZEN:
             self._look_at = now + FROZEN
-        # Words before signals: whoever has seen a worker answer and asks for a reload means a server that is up.
+        # Words before signals: who has seen a worker answer and asks for a reload means a server that is up.
         for key, _ in ready:
             if isinstance(key.data, Worker):
                 self._listen(key.data)
@@ -198,17 +198,10 @@ class Loop:
             if worker is None:
                 self._log.debug("process %d, no worker, ended: %s", pid, death)
                 continue
-            self._hear_last_words(worker)
+            self._listen(worker)  # its last words
             self._brood.forget(worker, self._server)
             run_hook(worker.generation.hooks, "child_exit", self._log, self._server, worker.facade)
             self._step(Reaped(worker.serial, death))
-
-    def _hear_last_words(self, worker: Worker) -> None:
-        try:
-            for report in worker.end.receive():
-                self._step(Reported(worker.serial, report))
-        except Hangup:
-            pass
 
     # ------------------------------------------------------------ what the operator asks for
 

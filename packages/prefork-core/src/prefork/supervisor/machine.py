@@ -346,11 +346,10 @@ class Machine:
         given_up = self.generation
         same_workers = self.policy.workers == rollout.old_policy.workers
         target = self.target if same_workers else rollout.old_target
-        self._say(
-            Level.ERROR,
-            f"reload rolled back: {reason}; generation {rollout.old_generation} serves on",
-        )
+        # First, so that the line below is in the log that the server had before the reload.
         self._do(RolledBack(given_up, rollout.old_generation))
+        old = f"generation {rollout.old_generation} serves on"
+        self._say(Level.ERROR, f"reload rolled back: {reason}; {old}")
         self._adopt(rollout.old_generation, rollout.old_policy)
         self._aim_at(target)
 
