@@ -166,7 +166,7 @@ def test_a_compressed_file_is_sent_as_it_reads(tmp_path: Path, buffered: bool) -
 
     def open_file() -> Any:
         file = gzip.open(path)  # noqa: SIM115 (the same)
-        return io.BufferedReader(file) if buffered else file  # type: ignore[type-var]
+        return io.BufferedReader(file) if buffered else file
 
     with Serving(Opened(open_file), tmp_path) as server, server.client() as client:
         assert client.get().answer().body == b"plain text"

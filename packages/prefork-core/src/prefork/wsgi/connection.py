@@ -84,6 +84,8 @@ class Connection:
 
     __slots__ = (
         "_ahead",
+        "_body_pace",
+        "_collected",
         "_pace",
         "_worker",
         "base",
@@ -112,6 +114,8 @@ class Connection:
         self.base = base
         self._worker = worker
         self._ahead: list[bytes] = []
+        self._collected = 0  # bytes in it
+        self._body_pace: Pace | None = None
         self._pace: Pace | None = None
         self.waits: Waits = AWAITS_FIRST_BYTE
         self.watched = 0
@@ -128,10 +132,11 @@ class Connection:
     def await_body(self) -> None:
         """Begin to wait for body bytes; sets the deadline."""
         now = monotonic()
-        if self._pace is None:
-            self._pace = Pace(self._worker.body_timeout, self._worker.min_rate, now)
+        if self._body_pace is None:
+            self._body_pace = Pace(self._worker.body_timeout, self._worker.min_rate, now)
         else:
-            self._pace.resume(now)
+            self._body_pace.resume(now)
+        self._pace = self._body_pace
         self.deadline = self._pace.deadline()
 
     def await_flush(self) -> None:
@@ -157,13 +162,16 @@ class Connection:
         Raises:
             ProtocolError, ClientDisconnected: as `ServerConnection.read_body`.
         """
-        have = sum(map(len, self._ahead))
-        while have < limit:
-            piece = self.http.read_body(limit - have)
+        while self._collected < limit:
+            piece = self.http.read_body(limit - self._collected)
+            if piece is None:
+                return False
             if not piece:
-                return piece is not None
+                break
             self._ahead.append(piece)
-            have += len(piece)
+            self._collected += len(piece)
+        if len(self._ahead) > 1:
+            self._ahead = [b"".join(self._ahead)]
         return True
 
     def read_body(self, limit: int) -> bytes:
@@ -195,8 +203,10 @@ class Connection:
         if interim:
             self.stream.send(interim)
         data = self.stream.receive()
-        if data is None:
+        if data is None or self._body_pace is not None:
+            # Also when nothing is to be waited for: what the application did is not the client's fault.
             self.await_body()
+        if data is None:
             self._worker.waiting(self.deadline)
             if not self.stream.wait(self.deadline, monotonic, to_write=False):
                 self.http.persistent = False
@@ -248,6 +258,8 @@ class Connection:
         """Forget the request that was served."""
         self.fresh = False
         self._ahead.clear()
+        self._collected = 0
+        self._body_pace = None
         self._pace = None
         self.response = None
         self.environ = None
