@@ -255,13 +255,14 @@ class TestStatic:
 
     def test_a_copy_that_is_still_good_is_a_304_without_a_body(self, shop: Server) -> None:
         whole = fetch(shop.address, self.url(shop))
-        answer = wire(
-            shop.address,
-            f"GET {self.url(shop)} HTTP/1.1\r\nHost: localhost\r\n"
-            f"If-Modified-Since: {whole.headers['Last-Modified']}\r\n\r\n",
-        )
-        assert answer.startswith(b"HTTP/1.1 304 ")
-        assert answer.endswith(b"\r\n\r\n")
+        for condition in (
+            f"If-None-Match: {whole.headers['ETag']}",
+            f"If-Modified-Since: {whole.headers['Last-Modified']}",
+        ):
+            head = f"GET {self.url(shop)} HTTP/1.1\r\nHost: localhost\r\n{condition}\r\n\r\n"
+            answer = wire(shop.address, head)
+            assert answer.startswith(b"HTTP/1.1 304 ")
+            assert answer.endswith(b"\r\n\r\n")
 
     def test_a_range_is_sent_and_nothing_else(self, shop: Server) -> None:
         whole = fetch(shop.address, self.url(shop))
