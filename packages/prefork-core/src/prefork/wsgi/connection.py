@@ -74,7 +74,8 @@ class Connection:
         watched: the events for which it is in the poll set, 0 for none.
         fresh: whether it has brought no request yet.
         deadline: until when, in monotonic seconds.
-        began: monotonic seconds at which the first byte of the request arrived.
+        began: monotonic seconds at which the first byte of the request arrived; of a connection that waits
+            for its end, when that wait began.
         response: what is or was being answered, None before.
         close_body: what must be called when the response is out, None for nothing.
         outcome: what the access log will say of the request.
@@ -143,6 +144,27 @@ class Connection:
         """Begin to wait for the client to take the response; sets the deadline."""
         self._pace = Pace(self._worker.write_timeout, self._worker.min_rate, monotonic())
         self.deadline = self._pace.deadline()
+
+    def await_close(self, timeout: float) -> None:
+        """Begin to wait for the client to close the connection; sets the deadline.
+
+        Args:
+            timeout: seconds.
+        """
+        self._pace = None
+        self.began = monotonic()
+        self.deadline = self.began + timeout
+
+    def sends_on(self, count: int, timeout: float) -> None:
+        """Note bytes that came instead of the client's end; sets the deadline anew.
+
+        Args:
+            count: of bytes.
+            timeout: as of `await_close`.
+        """
+        if self._pace is None:
+            self._pace = Pace(timeout, self._worker.min_rate, self.began)
+        self.moved(count)
 
     def moved(self, count: int) -> None:
         """Note that bytes that were waited for came or went; sets the deadline anew."""

@@ -48,7 +48,11 @@ BODY_HELD: Final = 64 * 1024
 """Bytes of body that are collected before the application is called."""
 
 LINGER: Final = 2.0
-"""Seconds in which a client may read the last response before the socket is closed (RFC 9112 §9.6)."""
+"""Seconds for which a client that sends nothing may read the last response before the socket is closed
+(RFC 9112 §9.6). One that is still sending at `min_rate`, as browsers are that upload, does not read yet."""
+
+LINGER_LONGEST: Final = 30.0
+"""Seconds after which it is closed in any case."""
 
 _NO_BODY: Final = Input(lambda _limit: b"")
 
@@ -153,7 +157,7 @@ class Service:
         if data is None:
             return WANTS_READ
         if conn.waits is AWAITS_LINGER:
-            return WANTS_READ if data else WANTS_CLOSE
+            return self._linger(conn, len(data))
         conn.http.feed(data)
         if conn.waits is not AWAITS_FIRST_BYTE:
             conn.moved(len(data))
@@ -441,7 +445,15 @@ class Service:
             return WANTS_CLOSE
         conn.stream.half_close()
         conn.waits = AWAITS_LINGER
-        conn.deadline = monotonic() + LINGER
+        conn.await_close(LINGER)
+        return WANTS_READ
+
+    def _linger(self, conn: Connection, count: int) -> Wants:
+        """Take what a client sends after its last response, until it closes."""
+        if not count:
+            return WANTS_CLOSE
+        conn.sends_on(count, LINGER)
+        conn.deadline = min(conn.deadline, conn.began + LINGER_LONGEST)
         return WANTS_READ
 
     def _gone(self, conn: Connection) -> Wants:
