@@ -52,6 +52,7 @@ TRUSTED = {
     "IPv4 network through an IPv6 listener": (("10.0.0.0/8",), "::ffff:10.1.2.3"),
     "mapped entry, plain peer": (("::ffff:10.0.0.1",), "10.0.0.1"),
     "mapped network, mapped peer": (("::ffff:10.0.0.0/104",), "::ffff:10.1.2.3"),
+    "all that is mapped": (("::ffff:0:0/96",), "10.1.2.3"),
     "mapped peer in an IPv6 network": (("::/0",), "::ffff:10.1.2.3"),
     "link-local through an interface": (("fe80::/10",), "fe80::1%eth0"),
     "link-local address through an interface": (("fe80::1",), "fe80::1%eth0"),
@@ -181,6 +182,13 @@ def test_contradiction_of_a_trusted_peer_is_400(lines: list[bytes]) -> None:
 )
 def test_scheme_fields_of_a_stranger_do_not_count(lines: list[bytes]) -> None:
     assert policy().apply(request(*lines), STRANGER) == Forwarded("http", "", {})
+
+
+def test_only_the_configured_fields_count() -> None:
+    told = policy(schemes={"X-SCHEME": "https"})
+    assert told.apply(request(b"X-Scheme: https"), PROXY).scheme == "https"
+    assert told.apply(request(b"X-Forwarded-Proto: https"), PROXY).scheme == "http"
+    assert policy(schemes={}).apply(request(b"X-Forwarded-Proto: https"), PROXY).scheme == "http"
 
 
 def test_scheme_field_with_an_underscore_counts_when_it_is_configured() -> None:

@@ -86,7 +86,8 @@ BAD_STATUSES = {
 
 @pytest.mark.parametrize("status", BAD_STATUSES.values(), ids=BAD_STATUSES.keys())
 def test_refuses_status(status: Any) -> None:
-    assert refused(status, [])
+    with pytest.raises(ValueError if isinstance(status, str) else TypeError):
+        check_head(status, [])
 
 
 # --------------------------------------------------------------------------------------------- headers
@@ -171,6 +172,12 @@ def test_refuses_hop_by_hop_header(name: str) -> None:
 def test_refuses_content_length(value: str) -> None:
     """9110 §8.6."""
     assert refused("200 OK", [("Content-Length", value)])
+
+
+@pytest.mark.parametrize("value", ["0", "5", "007", "9" * 18])
+def test_accepts_content_length(value: str) -> None:
+    """9110 §8.6."""
+    assert check_head("200 OK", [("Content-Length", value)]).length == int(value)
 
 
 def test_refuses_a_second_content_length() -> None:
