@@ -98,26 +98,14 @@ def echo(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
 app = validator(echo)
 
 
-class Unreadable:
-    """A file that can be sent by its descriptor only."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
-        self.fileno, self.tell, self.seek = self._file.fileno, self._file.tell, self._file.seek
-
-    def read(self, _size: int) -> bytes:
-        """Refuse: who calls this did not use sendfile."""
-        raise AssertionError("read() was called")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+UNREADABLE = -2
+"""A block size with which the read() of any file raises: only by its descriptor can it be sent."""
 
 
 def files(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Answer with a file of the folder SHOP_FILES; the query gives the offset, or the length to announce."""
     path = Path(os.environ["SHOP_FILES"], environ["PATH_INFO"].strip("/"))
-    file = Unreadable(path)
+    file = path.open("rb")
     how, _, number = environ["QUERY_STRING"].partition("=")
     headers = [("Content-Type", "application/octet-stream")]
     if how == "offset":
@@ -125,5 +113,5 @@ def files(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[b
     if how == "length":
         headers.append(("Content-Length", number))
     start_response("200 OK", headers)
-    wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
+    wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file, UNREADABLE)
     return wrapped
