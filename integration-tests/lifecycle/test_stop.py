@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: MIT
+"""A stop answers whatever the server has taken, ends in time, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from support import client, processes
+from support.application import deploy, hold, release
+from support.client import Address, RequestFailed
+from support.load import Load
+from support.server import Server, free_port
+from support.waiting import until
+
+QUEUED = 60
+
+
+def addresses(folder: Path) -> dict[str, Address]:
+    return {"tcp": ("127.0.0.1", free_port()), "ipv6": ("::1", free_port("::1")), "unix": str(folder / "s")}
+
+
+def check_nothing_left(server: Server) -> None:
+    assert server.exit_code == 0
+    assert not server.belonging()
+    assert not (server.folder / "prefork.pid").exists()
+    assert not (server.folder / "s").exists()
+    with pytest.raises(RequestFailed) as failure:
+        server.ask()
+    assert failure.value.kind == "refused"
+
+
+# What is taken is answered
+
+
+@pytest.mark.parametrize("kind", ["tcp", "ipv6", "unix"])
+def test_queued_connections_are_answered(tmp_path: Path, kind: str) -> None:
+    """Every connection that waits behind busy workers, with its request sent or only half sent."""
+    deploy(tmp_path)
+    with (
+        Server(tmp_path, "-w 2 -p prefork.pid app:app", address=addresses(tmp_path)[kind]) as server,
+        ExitStack() as stack,
+    ):
+        busy = [stack.enter_context(hold(server, name)) for name in ("a", "b")]
+        queued = [stack.enter_context(client.connect(server.address)) for _ in range(QUEUED)]
+        for number, sock in enumerate(queued):
+            request = client.render(f"/queued/{number}")
+            client.send(sock, request if number % 2 else request[:20])
+        server.signal(signal.SIGTERM)
+        server.wait_log("stopping: 2 workers")
+        for number, sock in enumerate(queued):
+            if not number % 2:
+                client.send(sock, client.render(f"/queued/{number}")[20:])
+        release(server, "a", "b")
+        for sock in busy:
+            assert client.read_answer(sock).status == 200
+        for number, sock in enumerate(queued):
+            assert f"/queued/{number}\n" in client.read_answer(sock).text
+        assert server.wait_exit() == 0
+        check_nothing_left(server)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_a_connection_without_a_byte_gets_its_chance(tmp_path: Path, kind: str) -> None:
+    """A client that has connected before the stop and asks right after it is answered."""
+    deploy(tmp_path)
+    with (
+        Server(tmp_path, "-w 1 app:app", address=addresses(tmp_path)[kind]) as server,
+        client.connect(server.address) as sock,
+        hold(server, "a") as busy,
+    ):
+        server.signal(signal.SIGTERM)
+        server.wait_log("stopping: 1 worker")
+        release(server, "a")
+        assert client.read_answer(busy).status == 200
+        client.send(sock, client.render("/late"))
+        assert client.read_answer(sock).closing
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("to_all", [False, True], ids=["arbiter", "all processes"])
+def test_a_stop_under_load_loses_nothing(tmp_path: Path, kind: str, to_all: bool) -> None:
+    """Clients are answered until they are refused, also when all processes get the signal, as by systemd."""
+    deploy(tmp_path)
+    for _ in range(3):
+        address = addresses(tmp_path)[kind]
+        with (
+            Server(tmp_path, "-w 2 -p prefork.pid app:app", address=address) as server,
+            Load(address, clients=8, interval=0) as load,
+        ):
+            load.wait(200)
+            if to_all:
+                os.killpg(server.pid, signal.SIGTERM)
+            else:
+                server.signal(signal.SIGTERM)
+            assert server.wait_exit(10) == 0
+            load.wait_end()
+            assert not load.lost
+            check_nothing_left(server)
+
+
+def test_a_worker_that_is_told_to_stop_by_an_operator_is_replaced(tmp_path: Path) -> None:
+    deploy(tmp_path)
+    with Server(tmp_path, "-w 2 app:app") as server, Load(server.address) as load:
+        load.wait()
+        for pid in server.workers():
+            os.kill(pid, signal.SIGTERM)
+            until(lambda pid=pid: not processes.is_running(pid), "the worker's end")  # type: ignore[misc]
+            server.wait_workers(2)
+        load.wait()
+        load.check()
+
+
+def test_a_request_in_hand_is_finished(tmp_path: Path) -> None:
+    deploy(tmp_path)
+    with Server(tmp_path, "-w 2 app:app") as server, hold(server, "a") as sock:
+        server.signal(signal.SIGTERM)
+        server.wait_workers(1)
+        with pytest.raises(RequestFailed):
+            server.ask(timeout=0.5)
+        release(server, "a")
+        answer = client.read_answer(sock)
+        assert answer.status == 200
+        assert answer.closing
+
+
+def test_drain_delay_keeps_serving_before_the_stop(tmp_path: Path) -> None:
+    """So that a load balancer learns of the stop before connections are refused."""
+    deploy(tmp_path)
+    with (
+        Server(tmp_path, "-w 2 --drain-delay 1 app:app") as server,
+        Load(server.address) as load,
+    ):
+        load.wait()
+        told = time.monotonic()
+        server.signal(signal.SIGTERM)
+        server.wait_log("stopping in 1.0 s")
+        load.wait(200)
+        load.check()
+        load.wait_end()
+        assert load.refused[0].at - told >= 1
+        assert not load.lost
+        assert server.wait_exit() == 0
+
+
+# How a stop ends
+
+
+def test_a_request_that_outlasts_graceful_timeout_is_named_and_killed(tmp_path: Path) -> None:
+    deploy(tmp_path)
+    with Server(tmp_path, "-w 1 --graceful-timeout 1 app:app") as server, hold(server, "endless") as sock:
+        server.signal(signal.SIGTERM)
+        assert server.wait_exit(10) == 0
+        assert "/hold/endless" in server.log()
+        with pytest.raises(RequestFailed):
+            client.read_answer(sock)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_a_quick_stop_drops_what_is_running(tmp_path: Path, number: signal.Signals) -> None:
+    deploy(tmp_path)
+    with (
+        Server(tmp_path, "-w 2 -p prefork.pid app:app", address=addresses(tmp_path)["unix"]) as server,
+        hold(server, "endless") as sock,
+    ):
+        server.stop(number, timeout=5)
+        check_nothing_left(server)
+        with pytest.raises(RequestFailed):
+            client.read_answer(sock)
+
+
+def test_a_second_term_makes_a_stop_quick(tmp_path: Path) -> None:
+    deploy(tmp_path)
+    with Server(tmp_path, "-w 2 app:app") as server, hold(server, "endless"):
+        server.signal(signal.SIGTERM)
+        server.wait_workers(1)
+        server.stop(timeout=5)
+
+
+def test_ctrl_c_reaches_all_processes_and_ends_them_quietly(tmp_path: Path) -> None:
+    """A terminal sends INT to the arbiter and every worker at once: no replacement, no traceback."""
+    deploy(tmp_path)
+    with Server(tmp_path, "-w 3 app:app") as server:
+        server.wait_log("ready", count=3)
+        os.killpg(server.pid, signal.SIGINT)
+        assert server.wait_exit(5) == 0
+        assert "Traceback" not in server.log()
+        assert "unexpectedly" not in server.log()
+
+
+def test_a_stop_while_workers_load_the_application_is_quick(tmp_path: Path) -> None:
+    deploy(tmp_path, boot="open('loading', 'w').close(); time.sleep(600)")
+    with Server(tmp_path, "-w 2 app:app", ready=False) as server:
+        until((tmp_path / "loading").exists, "a worker that loads")
+        server.stop(timeout=5)
+        assert "Traceback" not in server.log()
+
+
+def test_idle_connections_do_not_delay_a_stop(tmp_path: Path) -> None:
+    deploy(tmp_path)
+    with (
+        Server(tmp_path, "-w 2 app:app", address=addresses(tmp_path)["unix"]) as server,
+        ExitStack() as stack,
+    ):
+        idle = [stack.enter_context(client.connect(server.address)) for _ in range(20)]
+        server.ask()
+        server.stop(timeout=5)
+        for sock in idle:
+            with pytest.raises(RequestFailed) as failure:
+                client.read_answer(sock)
+            assert failure.value.kind == "empty"
+
+
+def test_a_slow_reader_gets_the_rest_of_its_response(tmp_path: Path) -> None:
+    """A response of megabytes that a client has not read yet is sent to its end during the stop."""
+    deploy(tmp_path)
+    (tmp_path / "big.py").write_text(
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [('Content-Length', str(8 << 20))])\n"
+        "    return [b'x' * (8 << 20)]\n"
+    )
+    with Server(tmp_path, "-w 1 big:app") as server, client.connect(server.address) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.send(sock, client.render("/"))
+        assert sock.recv(1000, socket.MSG_PEEK)
+        server.signal(signal.SIGTERM)
+        server.wait_log("stopping: 1 worker")
+        assert len(client.read_answer(sock).body) == 8 << 20
