@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Random lifetimes of a server against a simulated kernel.
 
-`PREFORK_LIFETIMES=20000` in the environment runs so many lifetimes instead of CI's number.
+`PREFORK_LIFETIMES=20000 pytest -o faulthandler_timeout=0 …` runs so many lifetimes instead of CI's number.
 """
 
 from __future__ import annotations
