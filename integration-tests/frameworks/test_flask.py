@@ -350,7 +350,7 @@ class TestErrors:
         reply = fetch(shop.address, "/boom")
         assert reply.status == 500
         assert b"boom" not in reply.body
-        shop.wait_log("RuntimeError: boom for the log")
+        shop.wait_log("\n  RuntimeError: boom for the log\n")  # indented: of the same record
         assert shop.log().count("Exception on /boom [GET]") == 1
         assert "error in the application: GET /boom" not in shop.log()
 

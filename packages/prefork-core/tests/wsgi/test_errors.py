@@ -26,12 +26,25 @@ def stream() -> tuple[ErrorStream, list[str]]:
     return ErrorStream(log), lines.got
 
 
-def test_each_whole_line_is_a_record() -> None:
+def test_whole_lines_written_at_once_are_a_record() -> None:
     errors, got = stream()
     errors.write("one\ntwo\nth")
-    assert got == ["one", "two"]
+    assert got == ["one\ntwo"]
     errors.write("ree\n")
-    assert got == ["one", "two", "three"]
+    assert got == ["one\ntwo", "three"]
+
+
+def test_a_traceback_of_a_logging_handler_is_a_record() -> None:
+    errors, got = stream()
+    log = logging.Logger("application")  # noqa: LOG001 (not one of the process)
+    log.addHandler(logging.StreamHandler(errors))
+    try:
+        raise RuntimeError("boom")
+    except RuntimeError:
+        log.exception("it failed")
+    assert len(got) == 1
+    assert got[0].startswith("it failed\nTraceback (most recent call last):\n")
+    assert got[0].endswith("\nRuntimeError: boom")
 
 
 def test_print_can_write_to_it() -> None:
@@ -51,13 +64,14 @@ def test_flush_logs_what_there_is_of_a_line() -> None:
 def test_writelines_joins() -> None:
     errors, got = stream()
     errors.writelines(["a", "b\n", "c\n"])
-    assert got == ["ab", "c"]
+    assert got == ["ab\nc"]
 
 
-def test_empty_lines_are_left_out() -> None:
+def test_empty_lines_around_others_are_left_out() -> None:
     errors, got = stream()
-    errors.write("\n\na\n\n")
-    assert got == ["a"]
+    errors.write("\n\na\n\nb\n\n")
+    errors.write("\n")
+    assert got == ["a\n\nb"]
 
 
 def test_a_percent_sign_is_text() -> None:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""`wsgi.errors`: a text stream whose lines go to the error log."""
+"""`wsgi.errors`: a text stream whose lines go to the error log.
+
+What is written at once is one record: a logging handler of the application, such as Flask's, writes a message
+and its traceback so, and whoever collects records has the two together.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ class ErrorStream:
     """A text stream in front of a logger (PEP 3333, "Input and Error Streams").
 
     Args:
-        log: gets each whole line at level ERROR.
+        log: gets whole lines at level ERROR.
     """
 
     def __init__(self, log: logging.Logger) -> None:
@@ -22,11 +26,10 @@ class ErrorStream:
         self._line = ""
 
     def write(self, text: str) -> int:
-        """Add text; whole lines are logged."""
-        *lines, self._line = (self._line + text).split("\n")
-        for line in lines:
-            if line:
-                self._log.error("%s", line)
+        """Add text; whole lines are logged, as one record."""
+        whole, _, self._line = (self._line + text).rpartition("\n")
+        if lines := whole.strip("\n"):
+            self._log.error("%s", lines)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
