@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,9 @@ from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+PAGES: Final = Path(__file__).parents[2] / "docs" / "how-to"
+RE_BLOCK: Final = re.MULTILINE | re.DOTALL
 
 APPLICATION: Final = '''
     """Answers with what the server made of the request."""
@@ -358,6 +362,20 @@ class TestOwnFiles:
         assert done.returncode == 1
         assert f"{name}:{line}" in done.stderr
         assert "did you mean accesslog?" in done.stderr
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.stem)
+def test_files_of_how_to_pages_can_be_read(tmp_path: Path, page: Path) -> None:
+    blocks = re.findall(
+        r"^```\{code-block\} toml\n:caption: prefork.toml\n(.*?)^```$", page.read_text(), RE_BLOCK
+    )
+    for text in blocks:
+        (tmp_path / "prefork.toml").write_text(text)
+        done = command(tmp_path, "--print-config")
+        assert done.returncode == 0, done.stderr
+        given = tomllib.loads(text)
+        assert done.stdout.count("prefork.toml:") == len(given) > 0
+    assert len(blocks) == page.read_text().count("prefork.toml\n\n")
 
 
 def place(folder: Path, name: str) -> str:
