@@ -2,13 +2,13 @@
 """Every check of the workspace, and the programs around it.
 
 `nox` alone runs what CI runs. The packages are found in packages/*, so a new one is checked from
-the day its folder exists. uv makes the environments, because the same set is installed in 1 s
-where pip needs 9 s, and sessions make many.
+the day its folder exists. uv makes the environments where it is installed, else pip does.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -35,7 +35,7 @@ def runs(version: str) -> bool:
 PYTHONS: Final = [version for version in SUPPORTED if version == RUNNING or runs(version)]
 
 nox.needs_version = ">=2025.5"
-nox.options.default_venv_backend = "uv"
+nox.options.default_venv_backend = "uv|venv"
 nox.options.download_python = "never"  # what is tested is what the machine has; the list is printed below
 nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["lint", "layers", "typing", "docs", "build", "minimums", "tests", "integration"]
@@ -46,10 +46,19 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(WORKSPACE, name))
 
 
-def install_packages(session: nox.Session, *options: str) -> None:
+def install_packages(session: nox.Session, *requirements: str) -> None:
     """Install every package of the workspace editable, all in one resolution."""
     editable = [argument for path in PACKAGES for argument in ("-e", str(path.relative_to(ROOT)))]
-    session.install(*options, *editable)
+    session.install(*editable, *requirements)
+
+
+def lowest() -> list[str]:
+    """Return the dependencies that the packages declare, each pinned to its lower bound."""
+    projects = [nox.project.load_toml(path / "pyproject.toml")["project"] for path in PACKAGES]
+    bounds = [
+        re.match(r"([\w.-]+)>=([\w.]+)", line) for project in projects for line in project["dependencies"]
+    ]
+    return [f"{bound[1]}=={bound[2]}" for bound in bounds if bound]
 
 
 def folders(*patterns: str) -> list[str]:
@@ -86,6 +95,7 @@ def typing(session: nox.Session) -> None:
     session.install(*group("typing"))
     session.run("mypy", *folders("packages/*/src"), "noxfile.py", "conftest.py")
     session.run("mypy", *folders("benchmarks/*.py"))
+    session.run("mypy", *folders("docs/*.py"))
     # Test modules have no package around them and may share a name, so each folder is its own run.
     tests = {
         str(Path(path).parent) for path in folders("packages/*/tests/**/*.py", "integration-tests/**/*.py")
@@ -123,7 +133,7 @@ def integration(session: nox.Session) -> None:
 @nox.session
 def minimums(session: nox.Session) -> None:
     """Run the packages' tests with the lowest dependencies they declare."""
-    install_packages(session, "--resolution=lowest-direct")
+    install_packages(session, *lowest())
     session.install(*group("test"))
     session.run("pytest", *pytest_options(session), *folders("packages/*/tests"))
 
@@ -145,7 +155,7 @@ def build(session: nox.Session) -> None:
     dist = Path(session.create_tmp(), "dist").resolve()
     shutil.rmtree(dist, ignore_errors=True)
     for path in PACKAGES:
-        session.run("python", "-m", "build", "--installer=uv", f"--outdir={dist}", str(path), silent=True)
+        session.run("python", "-m", "build", f"--outdir={dist}", str(path), silent=True)
     session.run("twine", "check", "--strict", *map(str, sorted(dist.iterdir())))
     session.install("--force-reinstall", *map(str, dist.glob("*.whl")))
     session.run("prefork", "--version")
