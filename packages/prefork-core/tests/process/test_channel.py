@@ -102,6 +102,17 @@ def test_hanging_up_wakes_the_worker_but_it_can_still_report() -> None:
     assert not ours.send(Order.LEAVE)
 
 
+def test_the_worker_can_tell_the_arbiters_death_from_an_order_or_its_own_hang_up() -> None:
+    arbiter, worker = channel.make()
+    assert not channel.arbiter_is_gone(worker)
+    arbiter.send(Order.DRAIN)
+    assert not channel.arbiter_is_gone(worker)
+    channel.hang_up(worker)
+    assert not channel.arbiter_is_gone(worker)
+    arbiter.close()
+    assert channel.arbiter_is_gone(worker)
+
+
 def test_hanging_up_after_the_arbiters_death_is_not_an_error() -> None:
     ours, theirs = channel.make()
     ours.close()

@@ -11,6 +11,7 @@ closes those of its siblings after the fork.
 
 from __future__ import annotations
 
+import select
 import socket
 from typing import Final
 
@@ -126,6 +127,20 @@ def read_order(end: socket.socket) -> Order | None:
         return Order.DRAIN
     orders = [_ORDERS[word] for word in words if word in _ORDERS]
     return orders[-1] if orders else Order.DRAIN
+
+
+def arbiter_is_gone(end: socket.socket) -> bool:
+    """Return whether the arbiter's end is closed, which is so when it is dead.
+
+    A dying process loses its descriptors before its children get another parent, so for a moment after the
+    end of file `getppid` still names it.
+
+    Args:
+        end: the worker's end.
+    """
+    poll = select.poll()
+    poll.register(end, 0)  # POLLHUP comes unasked, and not after `hang_up` alone
+    return bool(poll.poll(0))
 
 
 def hang_up(end: socket.socket) -> None:

@@ -106,7 +106,7 @@ class WorkerContext:
         if self._stopping is None:
             self._deadline = monotonic() + (self.settings.graceful_timeout or inf)
             self.slot.stage = Stage.STOPPING
-            if os.getppid() != self._arbiter:
+            if channel.arbiter_is_gone(self._end):
                 self._arbiter_died()
         if self._stopping is None or reason is StopReason.QUICK:
             self._stopping = reason
