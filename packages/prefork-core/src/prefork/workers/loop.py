@@ -78,6 +78,7 @@ _YES: Final = Accepting.YES
 _PAUSED: Final = Accepting.PAUSED
 _DRAINING: Final = Accepting.DRAINING
 _NO: Final = Accepting.NO
+_QUICK: Final = StopReason.QUICK
 
 
 class Loop:
@@ -105,6 +106,7 @@ class Loop:
         self._resume_at = inf
         self._sweep_at = inf
         self._unquiet_until = inf
+        self._stop_fd = ctx.stop_fd
         self._open = 0
         self._reason: StopReason | None = None
         self._current: Connection | None = None
@@ -120,7 +122,7 @@ class Loop:
 
     def run(self) -> None:
         """Serve until the worker is told to stop, and then until it has drained."""
-        self._poller.watch(self._ctx.stop_fd, READ)
+        self._poller.watch(self._stop_fd, READ)
         self._accept_from_now_on()
         self._ctx.ready()
         while not self._turn():
@@ -136,7 +138,15 @@ class Loop:
 
     def _turn(self) -> bool:
         """Wait for something, serve it; return whether the worker is done."""
+        before = self._accepting
         events = self._poller.wait(self._patience())
+        if self._reason is None:
+            # An order comes before what else there is, because it changes how that is served.
+            for fd, _ in events:
+                if fd == self._stop_fd:
+                    self._obey()
+        if self._reason is _QUICK:
+            return True
         taken = 0
         for fd, _ in events:
             conn = self._parked.pop(fd, None)
@@ -144,8 +154,6 @@ class Loop:
                 self._serve(conn, self._service.writable if conn.watched == WRITE else self._service.readable)
             elif fd in self._listeners:
                 taken += self._accept_in_a_row(fd)
-            elif fd == self._ctx.stop_fd:
-                self._obey()
         for _ in range(len(self._turns)):
             self._serve(self._turns.popleft(), self._service.proceed)
         if not events:
@@ -153,7 +161,7 @@ class Loop:
         self._look_at_the_clock()
         if self._reason is not None:
             self._reason = self._ctx.stopping
-            if self._accepting is _DRAINING:
+            if self._accepting is _DRAINING is before:
                 self._leave_listeners(dry=not events and not taken)
         self._ctx.slot.idle = len(self._parked)
         return self._done()
@@ -222,7 +230,7 @@ class Loop:
 
     def _accept_from_now_on(self) -> None:
         self._resume_at = inf
-        self._accepting = _YES
+        self._accepting = _YES if self._reason is None else _DRAINING
         for fd in self._listeners:
             self._poller.share(fd)
 
@@ -276,9 +284,8 @@ class Loop:
     def _exhausted(self, error: OSError) -> None:
         """The system has no descriptor or memory left: let connections wait in the queue for a while."""
         self._ctx.log.error("cannot accept: %s; trying again in %s s", error.strerror, _PAUSE)
-        if self._accepting is _YES:
-            self._stop_accepting(_PAUSED)
-            self._resume_at = monotonic() + _PAUSE
+        self._stop_accepting(_PAUSED)
+        self._resume_at = monotonic() + _PAUSE
 
     # Stopping
 
@@ -288,7 +295,9 @@ class Loop:
         if self._reason is None:
             return
         # End of file would stay readable for ever. A stricter order is looked for in each turn.
-        self._poller.forget(self._ctx.stop_fd)
+        self._poller.forget(self._stop_fd)
+        if self._reason is _QUICK:
+            return
         self._service.stop_keeping()
         if self._reason is not StopReason.DRAIN:
             self._stop_accepting(_NO)
@@ -327,7 +336,7 @@ class Loop:
     def _done(self) -> bool:
         if self._reason is None:
             return False
-        if self._reason is StopReason.QUICK or not self._ctx.time_left():
+        if self._reason is _QUICK or not self._ctx.time_left():
             return True
         return self._accepting is _NO and not self._parked and not self._turns
 

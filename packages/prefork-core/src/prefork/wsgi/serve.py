@@ -226,8 +226,6 @@ class Service:
 
     def _accept(self, conn: Connection, request: Request) -> bool:
         """Take a request up; return whether the application can be called already."""
-        if not self._keepalive:
-            conn.http.persistent = False
         if request.method == "CONNECT":
             # RFC 9110 §9.3.6: a tunnel is a proxy's business, and its answer has other framing.
             raise ProtocolError("CONNECT is for proxies", 501)
@@ -267,6 +265,8 @@ class Service:
         assert request is not None
         slot = self._slot
         now = monotonic()
+        if not self._keepalive:
+            conn.http.persistent = False
         slot.request_begin(request.method, request.target, now, now + self._timeout if self._timeout else 0.0)
         response = conn.response = Response(conn.http, conn, http_date, self._server)
         try:
