@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""The number of workers follows the operator, without a request lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from support.application import deploy, hold, release
+from support.client import read_answer
+from support.load import Load
+from support.processes import is_running
+from support.server import Server
+from support.waiting import until
+
+
+def test_ttin_and_ttou_change_the_number_of_workers(tmp_path: Path) -> None:
+    deploy(tmp_path)
+    with Server(tmp_path, "-w 1 app:app") as server, Load(server.address) as load:
+        load.wait()
+        for count in (2, 3, 4):
+            server.signal(signal.SIGTTIN)
+            server.wait_workers(count)
+        server.wait_log("ready", count=4)
+        until(lambda: len(load.pids) == 4, "answers of all four")
+        for count in (3, 2, 1):
+            server.signal(signal.SIGTTOU)
+            server.wait_workers(count)
+        load.wait()
+        server.signal(signal.SIGTTOU)
+        server.signal(signal.SIGTTIN)
+        server.wait_workers(2)  # the one before has not taken the last worker away
+        load.wait()
+        load.check()
+
+
+def test_a_busy_worker_that_is_too_many_finishes_its_request(tmp_path: Path) -> None:
+    deploy(tmp_path)
+    with Server(tmp_path, "-w 2 app:app") as server, hold(server, "a") as first, hold(server, "b") as second:
+        server.signal(signal.SIGTTOU)
+        server.wait_log("workers: 1 (were 2)")
+        release(server, "a", "b")
+        assert read_answer(first).status == read_answer(second).status == 200
+        server.wait_workers(1)
+
+
+def test_winch_is_ignored_in_the_foreground(tmp_path: Path) -> None:
+    """A terminal sends it to the whole process group whenever its window changes."""
+    deploy(tmp_path)
+    with Server(tmp_path, "-w 2 --log-level debug app:app") as server, Load(server.address) as load:
+        load.wait()
+        workers = server.workers()
+        os.killpg(server.pid, signal.SIGWINCH)
+        server.wait_log("SIGWINCH ignored")
+        load.wait()
+        load.check()
+        assert server.workers() == workers
+
+
+def test_max_requests_replaces_workers_without_a_loss(tmp_path: Path) -> None:
+    """Each successor is ready before its worker leaves."""
+    deploy(tmp_path)
+    with (
+        Server(tmp_path, "-w 2 --max-requests 100 --max-requests-jitter 20 app:app") as server,
+        Load(server.address) as load,
+    ):
+        until(lambda: len(load.pids) >= 8, "six successors")
+        load.check()
+        assert load.longest_gap < 1
+        server.wait_workers(2)
+        assert "unexpectedly" not in server.log()
+
+
+def test_a_worker_stays_when_its_successor_cannot_boot(tmp_path: Path) -> None:
+    """Code that is broken now must not turn recycling into an outage."""
+    deploy(tmp_path, "one")
+    with Server(tmp_path, "-w 2 --max-requests 50 app:app") as server, Load(server.address) as load:
+        deploy(tmp_path, "two", boot="raise RuntimeError('broken meanwhile')")
+        server.wait_log("broken meanwhile", count=2)
+        server.wait_log("the next worker starts in", count=2)
+        load.wait(300)
+        load.check()
+        deploy(tmp_path, "two")
+        load.wait_only_version("two")
+        load.check()
+
+
+def test_a_load_reaches_every_worker(tmp_path: Path) -> None:
+    """Requests of a hundredth of a second: no worker sleeps while connections queue."""
+    deploy(tmp_path, request="time.sleep(0.01)")
+    with Server(tmp_path, "-w 4 app:app") as server, Load(server.address, clients=4, interval=0) as load:
+        server.wait_log("ready", count=4)
+        load.pids.clear()
+        load.wait(400)
+        assert len(load.pids) == 4
+        assert min(load.pids.values()) > 20
+        load.check()
+
+
+def test_all_workers_are_those_of_the_arbiter(tmp_path: Path) -> None:
+    deploy(tmp_path)
+    with Server(tmp_path, "-w 3 app:app") as server:
+        workers = server.wait_workers(3)
+    assert not any(map(is_running, workers))
