@@ -10,6 +10,7 @@ import heapq
 import itertools
 import os
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -402,9 +403,13 @@ class Lifetimes(RuleBasedStateMachine):
             machine = kernel.machine
             assert machine.rollout is None
             ready = machine.children.among(State.READY)
-            assert len(ready) == len(machine.children) == machine.target
+            # Those who were told to leave without a limit, and never do.
+            endless = [child for child in machine.children.among(State.STOPPING) if child.deadline == inf]
+            assert len(ready) == machine.target
+            assert len(ready) + len(endless) == len(machine.children)
             assert {child.generation for child in ready} <= {machine.generation}
-            assert kernel.gone == set(kernel.fates) - {machine.generation}
+            kept = {machine.generation, *(child.generation for child in endless)}
+            assert kernel.gone == set(kernel.fates) - kept
 
     @precondition(runs)
     @rule(quick=st.booleans())
