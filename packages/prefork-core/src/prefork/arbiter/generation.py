@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from prefork.errors import ConfigError, PreforkError
-from prefork.net.listener import Family, open_listener, parse_bind, stop_queueing
+from prefork.net.listener import open_listener, parse_bind, stop_queueing
 from prefork.observe.log import open_logs
 from prefork.process import cpus, identity
 from prefork.settings.schema import MOST_WORKERS
@@ -158,12 +158,10 @@ def quiet(listeners: Iterable[Listener]) -> None:
     """Let the queues of listeners run dry.
 
     Args:
-        listeners: those that were inherited are left alone: systemd holds them on, and the
-            filter would shut them for the next start too.
+        listeners: nobody is to be queued there any more.
     """
     for listener in listeners:
-        if listener.address.family is not Family.FD:
-            stop_queueing(listener)
+        stop_queueing(listener)
 
 
 def follow(
