@@ -652,8 +652,17 @@ def test_drain_delay_serves_on_for_a_while_and_starts_nobody() -> None:
 def test_a_second_signal_makes_the_stop_quick(drain_delay: float) -> None:
     server = Server.running(1, drain_delay=drain_delay)
     server.tell(Stop())
+    server.wait(1.0)
     assert of(Send, server.tell(Stop())) == [Send(1, Order.QUICK)]
     assert of(Kill, server.wait(2.0)) == [Kill(1, "did not stop in time")]
+
+
+def test_the_echo_of_a_signal_is_no_second_one_but_another_signal_is() -> None:
+    server = Server.running(1)
+    server.tell(Stop())
+    server.wait(0.9)
+    assert server.tell(Stop()) == []
+    assert of(Send, server.tell(Stop(quick=True))) == [Send(1, Order.QUICK)]
 
 
 def test_a_quick_stop_is_quick_from_the_start() -> None:

@@ -79,6 +79,9 @@ QUICK_GRACE: Final = 2.0
 """Seconds for a quick stop."""
 HANGUP_GRACE: Final = 2.0
 """Seconds at least from the end of the channel to the end of the process: time to write a core."""
+ECHO: Final = 1.0
+"""Seconds in which a second TERM is the first one's echo: timeout(1), shells and supervisors send it to the
+process and then to its group, and that must not cut requests off."""
 REAP_GRACE: Final = 5.0
 """Seconds from SIGKILL until a stopping server waits no longer (a process stuck in the kernel)."""
 
@@ -119,6 +122,7 @@ class Machine:
         self.rollout: Rollout | None = None
         self._backoff = Backoff()
         self._stop_at = inf
+        self._stopped_at = inf
         self._exit_code = int(ExitCode.OK)
         self._unfinished = {generation}
         """Generations for which `Gone` has not been said."""
@@ -179,9 +183,12 @@ class Machine:
             self._aim_at(0)
 
     def _on_stop(self, event: Stop) -> None:
-        if self.mode in _ENDING or self.mode is Mode.DELAYING or event.quick:
+        if not event.quick and self._now < self._stopped_at + ECHO < inf:
+            return
+        if self._is_stopping or event.quick:
             self._quit()
             return
+        self._stopped_at = self._now
         self._announce_stop()
         for child in self.children.among(State.BOOTING):
             self._dismiss(child, Order.DRAIN)
