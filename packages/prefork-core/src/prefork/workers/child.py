@@ -35,8 +35,12 @@ if TYPE_CHECKING:
 ABORTED: Final = 1
 """Exit status of a worker that was told to abort (gunicorn's)."""
 
-_IGNORED: Final = (signal.SIGWINCH, signal.SIGHUP, signal.SIGPIPE)
-"""What a terminal or an operator sends to a whole process group but means for the arbiter."""
+_NOT_MEANT: Final = (signal.SIGHUP, signal.SIGWINCH, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2)
+"""What a terminal, or `systemctl kill`, sends to all processes but means for the arbiter."""
+
+
+class _StoppedInBoot(BaseException):
+    """Ends an import in the middle. No Exception, which a careless import would catch."""
 
 
 class Child:
@@ -78,12 +82,22 @@ class Child:
         self._type = worker_type
         self._arbiter = os.getppid()
         self._context: WorkerContext | None = None
+        self._booting = True
 
     def run(self) -> int:
         """Live; return the exit status."""
         try:
+            return self._live()
+        finally:
+            self._booting = False
+            self._run_hook("worker_exit", self._server, self._worker)
+
+    def _live(self) -> int:
+        try:
             self._install_handlers()
             context = self._boot()
+        except _StoppedInBoot:
+            return ExitCode.OK
         except SystemExit as error:
             self._logs.error.error("the application called sys.exit(%r) while it was loaded", error.code)
             return ExitCode.BOOT
@@ -97,8 +111,6 @@ class Child:
         except Exception:  # noqa: BLE001 (plugin code)
             self._logs.error.exception("the worker crashed")
             return ExitCode.CRASH
-        finally:
-            self._run_hook("worker_exit", self._server, self._worker)
         return ExitCode.OK
 
     def _boot(self) -> WorkerContext:
@@ -137,6 +149,9 @@ class Child:
     # Signals
 
     def _install_handlers(self) -> None:
+        # Where PYTHONFAULTHANDLER is set it is enabled already, and enabling it again below would not put it
+        # before the handlers that come in between.
+        faulthandler.disable()
         handlers: dict[signal.Signals, Handler] = {
             signal.SIGTERM: self._on_term,
             signal.SIGINT: self._on_int,
@@ -146,10 +161,10 @@ class Child:
         }
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number in _IGNORED:
-            signal.signal(number, signal.SIG_IGN)
-        for number in (signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2):
-            signal.signal(number, signal.SIG_DFL)
+        for number in _NOT_MEANT:
+            # Not SIG_IGN: programs that the application starts would ignore them too.
+            signal.signal(number, lambda _number, _frame: None)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         # In C, before the handler of SIGABRT above, which it calls then: it shows the stacks even when C code
         # holds the GIL. It shows those of a crash in C code too.
@@ -164,9 +179,10 @@ class Child:
         self._stop(StopReason.QUICK)
 
     def _stop(self, reason: StopReason) -> None:
-        if self._context is None:
-            raise SystemExit(ExitCode.OK)  # still booting: nobody is served here
-        self._context.order(reason)
+        if self._context is not None:
+            self._context.order(reason)
+        elif self._booting:
+            raise _StoppedInBoot  # nobody is served here yet
 
     def _on_usr1(self, _number: int, _frame: FrameType | None) -> None:
         self._logs.reopen()
