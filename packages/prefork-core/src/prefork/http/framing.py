@@ -102,8 +102,10 @@ def content_length(value: str) -> int:
 
 def _persistent(connection: str, *, modern: bool) -> bool:
     """RFC 9112 §9.3: `close` wins; HTTP/1.0 persists only when it asks to."""
-    if connection == "keep-alive":  # what nearly everybody sends
+    if connection == "keep-alive":  # what browsers send
         return True
+    if connection == "close":  # what proxies send
+        return False
     options = grammar.tokens(connection)
     return "close" not in options and (modern or "keep-alive" in options)
 

@@ -34,6 +34,7 @@ all others waiting until the end of the file."""
 # saves a system call for every connection, and an application that takes the socket over gets a normal one.
 _NO_WAIT: Final = socket.MSG_DONTWAIT
 _SEND_FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_FINAL_FLAGS: Final = _SEND_FLAGS | getattr(socket, "MSG_MORE", 0)
 
 
 class FilePart:
@@ -125,8 +126,13 @@ class Stream:
         """Bytes that wait to be sent, those of files included."""
         return self.pending + sum(part.count for part in self._out or () if isinstance(part, FilePart))
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, *, final: bool = False) -> None:
         """Send bytes, after all that wait already; keep what the kernel does not take.
+
+        Args:
+            data: the bytes.
+            final: the connection is closed, for both or for this direction, right after this. So the kernel
+                may hold the bytes back for the FIN: one segment in place of two, and one wake-up of the peer.
 
         Raises:
             ClientDisconnected: the connection is broken.
@@ -138,7 +144,7 @@ class Stream:
             self.flush()
             return
         try:
-            count = self.sock.send(data, _SEND_FLAGS)
+            count = self.sock.send(data, _FINAL_FLAGS if final else _SEND_FLAGS)
         except BlockingIOError:
             count = 0
         except OSError as error:

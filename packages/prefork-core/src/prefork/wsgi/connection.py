@@ -51,6 +51,8 @@ class Limit(Protocol):
     body_timeout: float
     write_timeout: float
     min_rate: int
+    closes_at_once: bool
+    """Whether nothing is done between the last bytes of a response and the close of its connection."""
 
     def waiting(self, deadline: float) -> None:
         """Note that a thread waits for the client until a deadline (monotonic seconds)."""
@@ -255,7 +257,7 @@ class Connection:
         Raises:
             ClientDisconnected: the client went away.
         """
-        self.stream.send(data)
+        self.stream.send(data, final=self._worker.closes_at_once and not self.http.persistent)
 
     def _push(self) -> None:
         """Wait until the client has taken enough for the application to go on."""

@@ -116,6 +116,7 @@ class Service:
         self._log = log
         self._access = access
         self._hooks = hooks
+        self.closes_at_once = hooks is None
         self._header_timeout = settings.header_timeout or inf
         self._timeout = settings.timeout
         self._first_byte_timeout = settings.keepalive or settings.header_timeout or inf
