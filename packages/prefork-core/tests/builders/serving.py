@@ -79,13 +79,13 @@ class Worker:
         self.words: list[Report] = []
         self.logs = open_logs(self.settings)
 
-    def make_loop(self, arbiter: int) -> Loop:
-        """Return the loop, as a worker class makes it.
+    def make_context(self, arbiter: int) -> WorkerContext:
+        """Return what a worker class is given.
 
         Args:
             arbiter: whom the worker takes for its arbiter.
         """
-        context = WorkerContext(
+        return WorkerContext(
             app=self.app,
             settings=self.settings,
             hooks=self.hooks,
@@ -96,6 +96,14 @@ class Worker:
             logs=self.logs,
             arbiter=arbiter,
         )
+
+    def make_loop(self, arbiter: int) -> Loop:
+        """Return the loop, as a worker class makes it.
+
+        Args:
+            arbiter: whom the worker takes for its arbiter.
+        """
+        context = self.make_context(arbiter)
         loop = Loop(context, context.service(keepalive=self.keepalive))
         context.on_abort = loop.aborted
         return loop

@@ -15,24 +15,15 @@ from prefork.process.scoreboard import Stage
 from prefork.supervisor.messages import Order, Report
 from prefork.worker import StopReason
 from prefork.workers import context as module
-from prefork.workers.context import WorkerContext
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from prefork.workers.context import WorkerContext
+
 
 def context(worker: Worker) -> WorkerContext:
-    return WorkerContext(
-        app=worker.app,
-        settings=worker.settings,
-        hooks=worker.hooks,
-        facade=worker,
-        slot=worker.slot,
-        end=worker.end,
-        shared=worker.listeners,
-        logs=worker.logs,
-        arbiter=os.getppid(),
-    )
+    return worker.make_context(os.getppid())
 
 
 def app(_environ: dict[str, Any], _start: Any) -> list[bytes]:

@@ -19,6 +19,8 @@ from prefork.wsgi.environ import Peer
 class Worker:
     """The limits of a connection, and what it told."""
 
+    closes_at_once = True
+
     def __init__(
         self, body_timeout: float = PATIENCE, write_timeout: float = PATIENCE, min_rate: int = 100
     ) -> None:
