@@ -115,7 +115,8 @@ def tests(session: nox.Session) -> None:
     if session.python != RUNNING:
         session.run("pytest", *arguments)
         return
-    session.env["COVERAGE_FILE"] = str(Path(session.create_tmp(), "coverage"))
+    # Not session.create_tmp(): that becomes TMPDIR, where the tests that drop root could not write.
+    session.env["COVERAGE_FILE"] = str(Path(session.virtualenv.location, "coverage").resolve())
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *arguments)
     session.run("coverage", "combine", "--quiet")
