@@ -87,6 +87,11 @@ class Address:
                 return f"{self.host}:{self.port}"
 
 
+_QUIET: Final = 1
+_SHUT: Final = 2
+"""What all processes can see of a listener; 0 while it takes connections."""
+
+
 @dataclass(slots=True)
 class Listener:
     """A listening socket.
@@ -110,9 +115,18 @@ class Listener:
         """Whether some process has called `stop_queueing`, so that the queue will run dry."""
         return self._shared[0] != 0
 
-    def note_quiet(self) -> None:
-        """Let all processes see that the queue will run dry."""
-        self._shared[0] = 1
+    @property
+    def is_shut(self) -> bool:
+        """Whether, on top of that, a queue found empty stays empty: nobody is half connected any more."""
+        return self._shared[0] == _SHUT
+
+    def note_quiet(self, *, shut: bool) -> None:
+        """Let all processes see that the queue will run dry.
+
+        Args:
+            shut: whether it is final as soon as it is found empty.
+        """
+        self._shared[0] = _SHUT if shut else _QUIET
 
     def close(self, *, unlink: bool) -> None:
         """Close this process's copy.
@@ -366,8 +380,10 @@ def stop_queueing(listener: Listener) -> None:
 
     A connection in the queue of a socket that its last process closes is reset. So before that, new ones
     must stop coming: on Linux by a classic socket filter that drops bare SYNs, which needs no privilege
-    (the client's kernel sends its SYN again a second later, to whoever listens then, or is refused); for a
-    Unix socket by removing its path. Elsewhere this does nothing.
+    (the client's kernel sends its SYN again a second later, to whoever listens then, or is refused). A Unix
+    socket loses its path, and on Linux is shut for reading: clients who know it still are refused, also those
+    of an abstract one, or of one in a folder where a worker without root may remove nothing. Elsewhere TCP
+    listeners stay as they are.
 
     Args:
         listener: shared by all processes: the filter holds for every one of them. One that was adopted is
@@ -378,8 +394,12 @@ def stop_queueing(listener: Listener) -> None:
         return
     if listener.sock.family == socket.AF_UNIX:
         listener.unlink()
-    elif sys.platform == "linux":
+        if sys.platform == "linux":
+            listener.sock.shutdown(socket.SHUT_RD)  # what is queued can be accepted all the same
+        listener.note_quiet(shut=sys.platform == "linux")
+        return
+    if sys.platform == "linux":
         code = ctypes.create_string_buffer(_DROP_SYNS)
         program = struct.pack("HP", len(_DROP_SYNS) // 8, ctypes.addressof(code))
         listener.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
-    listener.note_quiet()
+    listener.note_quiet(shut=False)

@@ -269,6 +269,8 @@ class Loop:
             # EAGAIN: a sibling was quicker. ECONNABORTED and the like: the client was.
             if error.errno in _EXHAUSTED:
                 self._exhausted(error)
+            elif self._listeners[fd].is_shut:
+                self._leave(fd)  # it would stay readable for ever
             return None
         self._open += 1
         peer = Peer(address[0], str(address[1])) if isinstance(address, tuple) else _LOCAL
@@ -317,10 +319,14 @@ class Loop:
         """
         if not dry and monotonic() >= self._unquiet_until:
             for fd in [fd for fd, listener in self._listeners.items() if not listener.is_quiet]:
-                self._poller.forget(fd)
-                self._listeners.pop(fd).sock.close()
+                self._leave(fd)
         if dry or not self._listeners:
             self._stop_accepting(_NO)
+
+    def _leave(self, fd: int) -> None:
+        """Close this process's copy of one listener."""
+        self._poller.forget(fd)
+        self._listeners.pop(fd).sock.close()
 
     def _dismiss(self, conn: Connection) -> None:
         """Close an idle connection, unless a request has arrived on it or may be on its way."""
