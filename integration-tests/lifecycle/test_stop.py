@@ -22,7 +22,12 @@ QUEUED = 60
 
 
 def addresses(folder: Path) -> dict[str, Address]:
-    return {"tcp": ("127.0.0.1", free_port()), "ipv6": ("::1", free_port("::1")), "unix": str(folder / "s")}
+    return {
+        "tcp": ("127.0.0.1", free_port()),
+        "ipv6": ("::1", free_port("::1")),
+        "unix": str(folder / "s"),
+        "abstract": f"@{folder}",
+    }
 
 
 def check_nothing_left(server: Server) -> None:
@@ -38,7 +43,7 @@ def check_nothing_left(server: Server) -> None:
 # What is taken is answered
 
 
-@pytest.mark.parametrize("kind", ["tcp", "ipv6", "unix"])
+@pytest.mark.parametrize("kind", ["tcp", "ipv6", "unix", "abstract"])
 def test_queued_connections_are_answered(tmp_path: Path, kind: str) -> None:
     """Every connection that waits behind busy workers, with its request sent or only half sent."""
     deploy(tmp_path)
@@ -82,7 +87,7 @@ def test_a_connection_without_a_byte_gets_its_chance(tmp_path: Path, kind: str) 
         assert client.read_answer(sock).closing
 
 
-@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("kind", ["tcp", "unix", "abstract"])
 @pytest.mark.parametrize("to_all", [False, True], ids=["arbiter", "all processes"])
 def test_a_stop_under_load_loses_nothing(tmp_path: Path, kind: str, to_all: bool) -> None:
     """Clients are answered until they are refused, also when all processes get the signal, as by systemd."""
@@ -175,11 +180,20 @@ def test_a_quick_stop_drops_what_is_running(tmp_path: Path, number: signal.Signa
 
 
 def test_a_second_term_makes_a_stop_quick(tmp_path: Path) -> None:
+    """But not its echo: supervisors send it to the process and to its group in one go."""
     deploy(tmp_path)
-    with Server(tmp_path, "-w 2 app:app") as server, hold(server, "endless"):
+    with Server(tmp_path, "-w 2 app:app") as server, hold(server, "a") as first, hold(server, "endless"):
         server.signal(signal.SIGTERM)
-        server.wait_workers(1)
-        server.stop(timeout=5)
+        os.killpg(server.pid, signal.SIGTERM)
+        release(server, "a")
+        assert client.read_answer(first).status == 200
+
+        def insist() -> bool:
+            if server.is_running:
+                server.signal(signal.SIGTERM)
+            return not server.is_running
+
+        until(insist, "a quick stop", timeout=6)
 
 
 def test_ctrl_c_reaches_all_processes_and_ends_them_quietly(tmp_path: Path) -> None:

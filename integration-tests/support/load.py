@@ -89,15 +89,19 @@ class Load:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ending.set()
-        for thread in self._threads:
-            thread.join(self._timeout + PATIENCE)
+        self.finish()
         print(
             f"--- load: {self.answered} answered, {dict(self.versions)}, slowest {self.slowest:.3f} s, "
             f"longest gap {self.longest_gap:.3f} s"
         )
         for loss in [*self.lost, *self.refused][:_PRINTED]:
             print(f"    {loss.kind}: {loss.text}")
+
+    def finish(self) -> None:
+        """Let every client end its request, and ask no more."""
+        self._ending.set()
+        for thread in self._threads:
+            thread.join(self._timeout + PATIENCE)
 
     # What has happened
 

@@ -66,11 +66,10 @@ class Server:
         expect: the exit code that `stop` wants to see.
         ready: whether to wait until it answers.
         wrapper: a command that runs the server's command.
-        popen: more arguments for subprocess.Popen.
+        popen: more arguments for subprocess.Popen, or others than its standard streams have here.
 
     Attributes:
         address: where it listens.
-        pid: of the process that was started; of the arbiter, unless it becomes a daemon.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class Server:
     ) -> None:
         self.folder = folder
         self.address = ("127.0.0.1", free_port()) if address is None else address
-        self.expect = expect
+        self._expect = expect
         self._ready = ready
         self._command = [*wrapper, sys.executable, "-m", "prefork", *shlex.split(arguments)]
         if bind:
@@ -98,20 +97,15 @@ class Server:
         self._output = folder / f"server-{os.urandom(3).hex()}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._sessions: set[int] = set()
+        self._daemon: int | None = None
 
     # The process
 
     def __enter__(self) -> Self:
         with self._output.open("wb") as output:
+            streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output, **self._popen}
             self._process = subprocess.Popen(
-                self._command,
-                cwd=self.folder,
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                **self._popen,
+                self._command, cwd=self.folder, env=self._environ, start_new_session=True, **streams
             )
         self._sessions.add(self._process.pid)
         try:
@@ -135,9 +129,19 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The process that was started."""
+        """The arbiter: the process that was started, or the daemon that it became."""
+        assert self._process is not None
+        return self._daemon or self._process.pid
+
+    @property
+    def started(self) -> int:
+        """The pid of the process that was started, which leads the session."""
         assert self._process is not None
         return self._process.pid
+
+    def follow(self, daemon: int) -> None:
+        """Take another process for the arbiter from now on."""
+        self._daemon = daemon
 
     @property
     def exit_code(self) -> int | None:
@@ -145,9 +149,14 @@ class Server:
         assert self._process is not None
         return self._process.poll()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the arbiter runs."""
+        return self.exit_code is None if self._daemon is None else processes.is_running(self._daemon)
+
     def signal(self, number: Signals) -> None:
         """Send the arbiter a signal."""
-        assert self.exit_code is None, f"the server has ended with {self.exit_code}"
+        assert self.is_running, f"the server has ended with {self.exit_code}"
         os.kill(self.pid, number)
 
     def workers(self) -> list[int]:
@@ -186,10 +195,11 @@ class Server:
 
     def stop(self, number: Signals = SIGTERM, timeout: float = PATIENCE) -> None:
         """Stop the server if it runs, and check its exit code."""
-        if self.exit_code is None:
+        if self.is_running:
             self.signal(number)
+        until(lambda: not self.is_running, "the end of the server", timeout)
         code = self.wait_exit(timeout)
-        assert code == self.expect, f"the server ended with {code}, not {self.expect}"
+        assert code == self._expect, f"the server ended with {code}, not {self._expect}"
 
     def belonging(self) -> list[processes.Process]:
         """Return all processes of the server: of its session, or in its folder, as a daemon's are."""
