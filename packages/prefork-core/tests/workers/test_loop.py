@@ -148,6 +148,23 @@ def test_without_descriptors_it_pauses_and_goes_on(tmp_path: Path, draining: boo
         assert child.status() == 0
 
 
+def test_nobody_is_late_whose_request_waits_for_a_busy_worker(tmp_path: Path) -> None:
+    """Also not when there are more of them than the poll set tells at once."""
+    app = Gated()
+    with Serving(app, tmp_path, settings={"header_timeout": 0.3}) as server:
+        half = [server.client().send(b"GET / HTTP/1.1\r\n") for _ in range(150)]
+        eventually(lambda: server.slot.idle == 150)
+        held = app.hold(server)
+        late = time.monotonic() + 0.3
+        for client in half:
+            client.send(b"Host: a\r\n\r\n")
+        eventually(lambda: time.monotonic() > late)
+        app.gate.set()
+        assert [client.answer().status for client in [held, *half]] == [200] * 151
+        for client in [held, *half]:
+            client.close()
+
+
 def test_half_open_and_idle_connections_are_counted(tmp_path: Path) -> None:
     with Serving(hello, tmp_path, keepalive=60.0) as server, server.client() as client:
         client.get().answer()

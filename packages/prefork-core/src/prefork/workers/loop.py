@@ -221,8 +221,11 @@ class Loop:
         """End the waits whose deadline has passed."""
         late = [conn for conn in self._parked.values() if conn.deadline <= now]
         for conn in late:
+            # The worker may have been busy. Whoever has sent, or taken, in the meantime is not late.
             del self._parked[conn.stream.fd]
-            self._serve(conn, self._service.expired)
+            self._serve(conn, self._service.writable if conn.watched == WRITE else self._service.readable)
+            if conn.deadline <= now and self._parked.pop(conn.stream.fd, None) is not None:
+                self._serve(conn, self._service.expired)
         earliest = min((conn.deadline for conn in self._parked.values()), default=inf)
         self._sweep_at = max(earliest, now + _SWEEP)
 
