@@ -25,8 +25,9 @@ from prefork.settings import load
 from prefork.supervisor.messages import Order, Report
 
 
-def live(*, slot: Any, channel: Any, listeners: Any, worker: Any, **_: Any) -> int:
+def live(**inherited: Any) -> int:
     """Be a worker."""
+    slot, channel = inherited["slot"], inherited["channel"]
     signal.signal(signal.SIGUSR1, lambda *_: Path("usr1").write_text(str(os.getpid())))
     word, _, argument = Path("behaviour").read_text().strip().partition(" ")
     match word:
@@ -39,7 +40,8 @@ def live(*, slot: Any, channel: Any, listeners: Any, worker: Any, **_: Any) -> i
     slot.stage = Stage.READY
     channels.report(channel, Report.READY)
     misbehave(word, argument, slot, channel)
-    return serve([listener.sock for listener in listeners], channel, slot, worker, deaf=word == "deaf")
+    sockets = [listener.sock for listener in inherited["listeners"]]
+    return serve(sockets, channel, slot, inherited["worker"], deaf=word == "deaf")
 
 
 def misbehave(word: str, argument: str, slot: Any, channel: Any) -> None:
