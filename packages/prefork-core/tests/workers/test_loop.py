@@ -378,6 +378,39 @@ def test_a_new_connection_that_says_nothing_does_not_hold_up_the_stop(tmp_path: 
         assert time.monotonic() - began < 5.0
 
 
+def test_a_queued_connection_that_says_nothing_does_not_hold_up_a_drain(tmp_path: Path) -> None:
+    app = Gated()
+    settings = {"bind": (f"unix:{tmp_path}/s",)}
+    with Serving(app, tmp_path, settings=settings) as server:
+        held, silent = app.hold(server), server.client()
+        server.order(Order.DRAIN)
+        app.gate.set()
+        assert held.answer().status == 200
+        held.close()
+        assert silent.rest() == b""
+        server.ended()
+        silent.close()
+
+
+def test_a_drain_does_not_wait_for_a_queue_that_others_keep_filling(tmp_path: Path) -> None:
+    """It is one of several listeners, and only another of them is being removed."""
+    enough = threading.Event()
+    with Serving(hello, tmp_path) as server:
+        successor = socket.socket(fileno=os.dup(server.listeners[0].sock.fileno()))
+
+        def ask() -> None:
+            while not enough.is_set():
+                server.client().get("/", "Connection: close").close()
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        server.order(Order.DRAIN)
+        server.ended()
+        enough.set()
+        asking.join(PATIENCE)
+        successor.close()
+
+
 def test_quick_drops_everything(tmp_path: Path) -> None:
     with Serving(large, tmp_path, keepalive=60.0) as server:
         slow, half = server.client(4096), server.client()

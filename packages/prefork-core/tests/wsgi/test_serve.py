@@ -426,6 +426,35 @@ def test_an_error_in_close_is_told_and_harms_nothing(tmp_path: Path) -> None:
     assert server.errors().count("ValueError: in close") == 2
 
 
+# Requests that are refused after their head was read
+
+
+def test_a_request_that_a_setting_forbids_calls_nobody(tmp_path: Path) -> None:
+    seen: list[object] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.append(environ)
+        return hello(environ, start_response)
+
+    hooks = Hooks(
+        pre_request=lambda _worker, req: seen.append(req),
+        post_request=lambda _worker, req, _environ, _resp: seen.append(req),
+    )
+    settings = {"header_map": "refuse"}
+    with Serving(app, tmp_path, hooks=hooks, settings=settings) as server, server.client() as client:
+        assert client.get("/", "X_Own: 1").answer().status == 400
+        assert server.access(1)[0].startswith("rejected 400 ")
+    assert seen == []
+
+
+def test_a_path_outside_of_the_mount_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCRIPT_NAME", "/app")
+    with Serving(echo, tmp_path, keepalive=60.0) as server, server.client() as client:
+        assert client.get("/app/x").answer().body == b"GET /x "
+        assert client.get("/other").answer().status == 500
+        assert client.rest() == b""
+
+
 # Hooks
 
 

@@ -82,7 +82,7 @@ class RequestHooks:
         if self._pre is not None:
             self._pre(self._worker, HookRequest(request))
 
-    def after(self, request: Request, environ: Mapping[str, Any] | None, response: Response) -> None:
+    def after(self, request: Request, environ: Mapping[str, Any], response: Response) -> None:
         """Run `post_request`. What it raises is logged: the response is out."""
         if self._post is None:
             return

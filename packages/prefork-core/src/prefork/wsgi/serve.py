@@ -296,7 +296,7 @@ class Service:
                 request.target,
                 response.fault,
             )
-        if self._hooks is not None:
+        if self._hooks is not None and conn.environ is not None:
             self._hooks.after(request, conn.environ, response)
         slot.request_end()
 
