@@ -99,7 +99,7 @@ def read_answer(sock: socket.socket, *, to_head: bool = False) -> Answer:
     """Read one response, which must have a Content-Length or end with the connection.
 
     Args:
-        sock: the connection.
+        sock: the connection; closed after a response that announces it, so that the server need not wait.
         to_head: whether the request was HEAD, whose answer has no body.
 
     Raises:
@@ -128,7 +128,10 @@ def read_answer(sock: socket.socket, *, to_head: bool = False) -> Answer:
         missing -= len(data)
     if missing < 0:
         raise RequestFailed("garbage", f"{-missing} bytes too many after {head!r}")
-    return Answer(int(head[9:12]), head.decode("latin-1"), body, _CLOSE.search(head) is not None)
+    answer = Answer(int(head[9:12]), head.decode("latin-1"), body, _CLOSE.search(head) is not None)
+    if answer.closing:
+        sock.close()
+    return answer
 
 
 def _receive(sock: socket.socket) -> bytes:
