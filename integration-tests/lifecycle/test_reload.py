@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
+import pytest
 from support import client
 from support.application import deploy, hold, release
 from support.client import RequestFailed
@@ -125,6 +126,60 @@ def test_an_old_worker_finishes_its_request_after_the_reload(tmp_path: Path) -> 
         assert server.ask().text.startswith("two")
         release(server, "a")
         assert client.read_answer(sock).text.startswith("one")
+
+
+def test_an_old_worker_that_outlasts_graceful_timeout_is_named_and_killed(tmp_path: Path) -> None:
+    deploy(tmp_path, "one")
+    with Server(tmp_path, "-w 2 --graceful-timeout 1 app:app") as server, hold(server, "endless") as sock:
+        deploy(tmp_path, "two")
+        server.signal(signal.SIGHUP)
+        server.wait_log("did not stop in time, on GET /hold/endless")
+        with pytest.raises(RequestFailed):
+            client.read_answer(sock)
+        server.wait_workers(2)
+        assert server.ask().text.startswith("two")
+
+
+def test_a_link_to_the_present_release_is_followed(tmp_path: Path) -> None:
+    """As deploys do it that move `current`; after a roll-back new workers run the release from before."""
+    for name, boot in (("one", ""), ("two", ""), ("bad", "raise RuntimeError('bad')")):
+        (tmp_path / name).mkdir()
+        deploy(tmp_path / name, name, boot=boot)
+    current = tmp_path / "current"
+
+    def release_as(name: str) -> None:
+        fresh = tmp_path / "current.new"
+        fresh.symlink_to(name)
+        fresh.replace(current)
+
+    release_as("one")
+    with Server(tmp_path, "-w 2 --chdir current app:app") as server, Load(server.address) as load:
+        load.wait_only_version("one")
+        release_as("two")
+        server.signal(signal.SIGHUP)
+        load.wait_only_version("two")
+        release_as("bad")
+        server.signal(signal.SIGHUP)
+        server.wait_log("reload rolled back")
+        load.check()
+        old = server.wait_workers(2)
+        os.kill(old[0], signal.SIGKILL)
+        until(lambda: set(server.workers()) - set(old), "a new worker")
+        server.wait_workers(2)
+        load.wait_only_version("two")
+        assert len(load.lost) <= 1
+
+
+def test_a_hangup_of_the_terminal_is_a_reload(tmp_path: Path) -> None:
+    """HUP that reaches the workers too means nothing to them."""
+    deploy(tmp_path, "one")
+    with Server(tmp_path, "-w 2 app:app") as server, Load(server.address, clients=8, interval=0) as load:
+        load.wait()
+        deploy(tmp_path, "two")
+        os.killpg(server.pid, signal.SIGHUP)
+        load.wait_only_version("two")
+        load.check()
+        assert "unexpectedly" not in server.log()
 
 
 def test_a_number_of_workers_set_by_signals_survives(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import resource
+import signal
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -128,14 +129,31 @@ def test_connections_that_are_reset_leave_nothing_behind(tmp_path: Path) -> None
         assert "Traceback" not in server.log()
 
 
+def few_descriptors() -> None:
+    """Allow a process forty."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+
+
+def test_a_worker_without_descriptors_drains_all_the_same(tmp_path: Path) -> None:
+    """Who waits in the queue is taken when others have gone."""
+    deploy(tmp_path)
+    arguments = "-w 1 --header-timeout 1 app:app"
+    with Server(tmp_path, arguments, preexec_fn=few_descriptors) as server, ExitStack() as stack:
+        slow = [stack.enter_context(client.connect(server.address)) for _ in range(60)]
+        for sock in slow:
+            client.send(sock, b"GET / HTTP/1.1\r\n")
+        server.wait_log("cannot accept")
+        server.signal(signal.SIGTERM)
+        for sock in slow:
+            assert read_answer(sock).status == 408
+        assert server.wait_exit() == 0
+        assert server.log().count("cannot accept") < 10
+
+
 def test_a_worker_without_descriptors_recovers(tmp_path: Path) -> None:
     """It says so now and then, and serves again when there are some."""
     deploy(tmp_path)
-
-    def few() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
-
-    with Server(tmp_path, "-w 1 app:app", preexec_fn=few) as server, ExitStack() as stack:
+    with Server(tmp_path, "-w 1 app:app", preexec_fn=few_descriptors) as server, ExitStack() as stack:
         for _ in range(60):
             sock = stack.enter_context(client.connect(server.address))
             client.send(sock, b"GET / HTTP/1.1\r\n")

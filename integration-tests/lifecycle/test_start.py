@@ -11,14 +11,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
 from support import processes
-from support.application import deploy
-from support.client import RequestFailed
+from support.application import deploy, hold, release
+from support.client import RequestFailed, connect, read_answer, send
 from support.load import Load
 from support.server import Server, clean_environ, free_port
 from support.waiting import PATIENCE, until
@@ -244,13 +244,11 @@ def test_workers_are_who_they_should_be() -> None:
             load.check()
 
 
-def test_workers_of_another_user_outlive_a_killed_arbiter() -> None:
-    """They may not remove the socket in a folder that is root's, but they answer who is in its queue."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to be another user")
+def test_workers_that_may_not_remove_their_socket_outlive_a_killed_arbiter() -> None:
+    """They answer who is in its queue, and go. Without root nobody can be kept from removing it."""
     with public_folder() as folder:
         deploy(folder)
-        arguments = f"-w 1 -u {NOBODY} -g {NOBODY} app:app"
+        arguments = "-w 1 app:app" if os.geteuid() != 0 else f"-w 1 -u {NOBODY} -g {NOBODY} app:app"
         address = str(folder / "s")
         with Server(folder, arguments, address=address, expect=-signal.SIGKILL) as server:
             with Load(address) as load:
@@ -261,6 +259,39 @@ def test_workers_of_another_user_outlive_a_killed_arbiter() -> None:
                 until(lambda: not server.belonging(), "the end of the worker")
             assert "Traceback" not in server.log()
             assert len(load.lost) == 0
+
+
+def ticks(server: Server) -> int:
+    """Return the processor time of a server's processes so far, in hundredths of a second."""
+    stats = [Path(f"/proc/{found.pid}/stat").read_text() for found in server.belonging()]
+    return sum(int(field) for text in stats for field in text.rpartition(")")[2].split()[11:13])
+
+
+def test_a_server_that_waits_uses_no_processor_time(tmp_path: Path) -> None:
+    """With idle and half served connections, after a reload, and while it waits for a request to end."""
+    deploy(tmp_path)
+    arguments = f"-w 2 -b unix:{tmp_path / 's'} app:app"
+    with Server(tmp_path, arguments) as server, ExitStack() as stack:
+
+        def rests() -> bool:
+            before = ticks(server)
+            time.sleep(0.5)
+            return ticks(server) - before <= 2
+
+        server.signal(signal.SIGHUP)
+        server.wait_log("2 of 2 replaced")
+        for number in range(20):
+            sock = stack.enter_context(connect(str(tmp_path / "s") if number % 2 else server.address))
+            send(sock, b"GET / HTTP/1.1\r\n" if number % 4 < 2 else b"")
+        until(rests, "a rest with connections open")
+        busy = stack.enter_context(hold(server, "a"))
+        server.signal(signal.SIGTTOU)
+        until(rests, "a rest with a worker that leaves")
+        server.signal(signal.SIGTERM)
+        server.wait_log("stopping")
+        until(rests, "a rest while stopping")
+        release(server, "a")
+        assert read_answer(busy).status == 200
 
 
 # Hooks

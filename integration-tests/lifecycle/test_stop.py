@@ -71,6 +71,26 @@ def test_queued_connections_are_answered(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_requests_that_are_half_sent_are_finished(tmp_path: Path, kind: str) -> None:
+    """Half a head or half a body that a worker has taken; the client sends the rest during the stop."""
+    deploy(tmp_path)
+    request = client.render("/half", "POST", b"x" * 1000)
+    with Server(tmp_path, "-w 2 app:app", address=addresses(tmp_path)[kind]) as server, ExitStack() as stack:
+        socks = [stack.enter_context(client.connect(server.address)) for _ in range(20)]
+        for number, sock in enumerate(socks):
+            client.send(sock, request[: 20 if number % 2 else 600])
+        for _ in range(10):
+            server.ask()  # by then those before have been accepted
+        server.signal(signal.SIGTERM)
+        server.wait_log("stopping: 2 workers")
+        for number, sock in enumerate(socks):
+            client.send(sock, request[20 if number % 2 else 600 :])
+        for sock in socks:
+            assert client.read_answer(sock).status == 200
+        assert server.wait_exit() == 0
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_a_connection_without_a_byte_gets_its_chance(tmp_path: Path, kind: str) -> None:
     """A client that has connected before the stop and asks right after it is answered."""
     deploy(tmp_path)
