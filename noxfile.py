@@ -173,6 +173,16 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz the HTTP core for ten minutes: `nox -s fuzz -- SECONDS [FOLDER for what fails]`."""
+    install_packages(session)
+    session.install(*group("fuzz"))
+    session.run(
+        "python", "packages/prefork-core/tests/http/fuzz_connection.py", *(session.posargs or ["600"])
+    )
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Serve the built-in demo."""
     install_packages(session)
