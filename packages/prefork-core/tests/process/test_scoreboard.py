@@ -28,22 +28,23 @@ def test_every_field_keeps_its_own_value() -> None:
     slot = slot_of_a_new_board(3)
     slot.clear(7, Stage.BOOTING)
     slot.stage = Stage.READY
-    slot.deadline, slot.errors, slot.busy, slot.idle = 12.5, 3, 4, 5
+    slot.deadline, slot.errors, slot.idle = 12.5, 3, 5
     assert (slot.generation, slot.stage, slot.deadline) == (7, Stage.READY, 12.5)
-    assert (slot.errors, slot.busy, slot.idle, slot.requests) == (3, 4, 5, 0)
+    assert (slot.errors, slot.busy, slot.idle, slot.requests) == (3, 0, 5, 0)
 
 
 def test_a_request_is_shown_from_begin_to_end_and_then_counted() -> None:
     slot = slot_of_a_new_board()
-    slot.request_begin("GET", "/a?b=c", 99.5)
+    slot.request_begin("GET", "/a?b=c", 99.5, 129.5)
     assert slot.request() == Current("GET", "/a?b=c", 99.5, Phase.APPLICATION)
+    assert (slot.busy, slot.deadline) == (1, 129.5)
     slot.phase = Phase.WRITING
     current = slot.request()
     assert current is not None
     assert current.phase is Phase.WRITING
     slot.request_end()
     assert slot.request() is None
-    assert slot.requests == 1
+    assert (slot.requests, slot.busy, slot.deadline) == (1, 0, 0.0)
 
 
 def test_long_text_is_cut_and_never_reaches_the_next_record() -> None:

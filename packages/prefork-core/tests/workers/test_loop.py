@@ -15,7 +15,7 @@ from raw_client import Client, request
 from serving import Forked, Serving, Worker
 
 from prefork.net.listener import stop_queueing
-from prefork.process.scoreboard import Stage
+from prefork.process.scoreboard import Phase, Stage
 from prefork.supervisor.messages import Order, Report
 
 if TYPE_CHECKING:
@@ -227,6 +227,30 @@ def test_while_the_client_is_waited_for_its_own_deadline_counts(tmp_path: Path) 
         began = time.monotonic()
         client.send(large_post)
         eventually(lambda: server.slot.deadline > began + 40.0)
+
+
+def test_the_scoreboard_says_whom_a_request_waits_for(tmp_path: Path) -> None:
+    may_answer = threading.Event()
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        environ["wsgi.input"].read()
+        may_answer.wait(PATIENCE)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield from (b"x" * 65536 for _ in range(400))
+
+    def phase() -> Phase | None:
+        current = server.slot.request()
+        return None if current is None else current.phase
+
+    with Serving(app, tmp_path) as server, server.client(4096) as client:
+        client.send(request("POST", "/", "Content-Length: 100000"))
+        eventually(lambda: phase() is Phase.READING)
+        client.send(b"x" * 100_000)
+        eventually(lambda: phase() is Phase.APPLICATION)
+        may_answer.set()
+        eventually(lambda: phase() is Phase.WRITING)
+        assert client.answer().whole
+        eventually(lambda: phase() is None)
 
 
 def test_waiting_for_the_client_without_a_limit_is_idleness(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class Worker:
         self.moves = 0
         self.wakes: list[threading.Thread] = []
 
-    def waiting(self, deadline: float) -> None:
+    def waiting(self, deadline: float, *, to_write: bool) -> None:
         self.deadlines.append(deadline)
         while self.wakes:
             self.wakes.pop().start()

@@ -505,6 +505,14 @@ def test_a_failing_post_request_is_told_and_harms_nothing(tmp_path: Path) -> Non
     assert "error in the hook post_request" in server.errors()
 
 
+def test_a_post_request_that_exits_does_not_end_the_worker(tmp_path: Path) -> None:
+    hooks = Hooks(post_request=lambda *_: sys.exit(3))
+    with Serving(hello, tmp_path, hooks=hooks) as server:
+        for _ in range(2):
+            with server.client() as client:
+                assert client.get().answer().status == 200
+
+
 def test_post_request_runs_for_failed_requests_too(tmp_path: Path) -> None:
     seen = []
 

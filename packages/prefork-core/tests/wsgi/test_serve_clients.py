@@ -54,6 +54,18 @@ class Reading:
         return [b"read"]
 
 
+def test_an_empty_line_after_a_body_does_not_begin_a_request(tmp_path: Path) -> None:
+    """Old clients send one (RFC 9112 §2.2): it is no half sent request that runs out."""
+    settings = {"header_timeout": 0.3, "keepalive": 30.0}
+    with Serving(hello, tmp_path, keepalive=30.0, settings=settings) as server, server.client() as client:
+        client.send(request("POST", "/", body=b"old"), b"\r\n")
+        assert client.answer().status == 200
+        with server.client() as other:
+            other.send(b"GET / HT")
+            assert other.answer().status == 408  # so the limit has passed for the first one too
+        assert client.get().answer().status == 200
+
+
 @contextlib.contextmanager
 def dripping(client: Client) -> Iterator[None]:
     """Let the client send a byte now and then."""

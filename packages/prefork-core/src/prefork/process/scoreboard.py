@@ -142,10 +142,6 @@ class Slot:
         """How many connections have a request in hand."""
         return self._ints[_BUSY]
 
-    @busy.setter
-    def busy(self, busy: int) -> None:
-        self._ints[_BUSY] = busy
-
     @property
     def idle(self) -> int:
         """How many connections are open without a request."""
@@ -174,6 +170,7 @@ class Slot:
             deadline: see `deadline`.
         """
         self._floats[_DEADLINE] = deadline
+        self._ints[_BUSY] += 1
         _REQUEST.pack_into(
             self._bytes,
             _HEADER_SIZE,
@@ -187,6 +184,7 @@ class Slot:
         """Note that the request is over, and count it; the worker is idle."""
         ints = self._ints
         ints[_DEADLINE] = 0  # 0.0 has the same bits
+        ints[_BUSY] -= 1
         ints[_PHASE_WORD] = 0
         ints[_REQUESTS] += 1
 

@@ -54,8 +54,8 @@ class Limit(Protocol):
     closes_at_once: bool
     """Whether nothing is done between the last bytes of a response and the close of its connection."""
 
-    def waiting(self, deadline: float) -> None:
-        """Note that a thread waits for the client until a deadline (monotonic seconds)."""
+    def waiting(self, deadline: float, *, to_write: bool) -> None:
+        """Note that a thread waits for the client, to take or to send, until a deadline (monotonic seconds)."""
 
     def progress(self) -> None:
         """Note that the request being served has moved."""
@@ -231,7 +231,7 @@ class Connection:
             # Also when nothing is to be waited for: what the application did is not the client's fault.
             self.await_body()
         if data is None:
-            self._worker.waiting(self.deadline)
+            self._worker.waiting(self.deadline, to_write=False)
             if not self.stream.wait(self.deadline, monotonic, to_write=False):
                 self.http.persistent = False
                 raise ClientStalled("the client sends its body too slowly", 408)
@@ -264,7 +264,7 @@ class Connection:
         stream = self.stream
         self.await_flush()
         while stream.pending > PENDING_LIMIT // 2:
-            self._worker.waiting(self.deadline)
+            self._worker.waiting(self.deadline, to_write=True)
             if not stream.wait(self.deadline, monotonic, to_write=True):
                 raise ClientStalled("the client takes the response too slowly")
             before = stream.taken

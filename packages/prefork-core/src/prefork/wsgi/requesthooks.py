@@ -88,5 +88,5 @@ class RequestHooks:
             return
         try:
             self._post(self._worker, HookRequest(request), environ, HookResponse(response))
-        except Exception:  # noqa: BLE001 (a hook call)
+        except (Exception, SystemExit):  # noqa: BLE001 (a hook call)
             self._log.exception("error in the hook post_request")

@@ -19,6 +19,7 @@ from prefork.http.states import READING_BODY, READING_DONE, WRITING_DONE, WRITIN
 from prefork.net.clock import http_date
 from prefork.net.stream import rest_of
 from prefork.observe.access import Exchange
+from prefork.process.scoreboard import Phase
 from prefork.wsgi.connection import (
     AWAITS_BODY,
     AWAITS_DRAIN,
@@ -125,16 +126,22 @@ class Service:
         self._sendfile = settings.sendfile
         self._max_requests = max_requests
         self._retire = retire
+        self._waited = False
 
     # What the worker that watches over this one hears
 
     def progress(self) -> None:
         """Note that the request being served has moved."""
+        if self._waited:
+            self._waited = False
+            self._slot.phase = Phase.APPLICATION
         if self._timeout:
             self._slot.deadline = monotonic() + self._timeout
 
-    def waiting(self, deadline: float) -> None:
+    def waiting(self, deadline: float, *, to_write: bool) -> None:
         """Note that the application waits for its client, which has a deadline of its own."""
+        self._waited = True
+        self._slot.phase = Phase.WRITING if to_write else Phase.READING
         if self._timeout:
             self._slot.deadline = 0.0 if deadline == inf else deadline + self._timeout
 
@@ -178,7 +185,7 @@ class Service:
             else:
                 request = conn.http.next_request()
                 if request is None:
-                    return self._gone(conn) if conn.http.peer_closed else WANTS_READ
+                    return self._incomplete(conn)
                 ready = self._accept(conn, request)
         except ProtocolError as error:
             return self._refuse(conn, error.status, error.message)
@@ -188,6 +195,16 @@ class Service:
             return WANTS_READ
         self._respond(conn)
         return self._responded(conn)
+
+    def _incomplete(self, conn: Connection) -> Wants:
+        """Go on waiting for a request."""
+        if conn.http.peer_closed:
+            return self._gone(conn)
+        if not conn.http.buffered and conn.waits is AWAITS_HEAD:
+            # An empty line, as old clients send after a body, is not the begin of a request.
+            conn.waits = AWAITS_FIRST_BYTE
+            conn.deadline = conn.began + self._first_byte_timeout
+        return WANTS_READ
 
     def writable(self, conn: Connection) -> Wants:
         """Go on sending what the client did not take before."""
