@@ -28,11 +28,13 @@ class Worker:
         self.write_timeout = write_timeout
         self.min_rate = min_rate
         self.deadlines: list[float] = []
+        self.to_write: list[bool] = []
         self.moves = 0
         self.wakes: list[threading.Thread] = []
 
     def waiting(self, deadline: float, *, to_write: bool) -> None:
         self.deadlines.append(deadline)
+        self.to_write.append(to_write)
         while self.wakes:
             self.wakes.pop().start()
 
@@ -81,6 +83,7 @@ def test_body_bytes_that_are_not_there_are_waited_for() -> None:
     assert conn.read_body(100) == b"def"
     assert conn.read_body(100) == b""
     assert worker.deadlines
+    assert worker.to_write == [False] * len(worker.deadlines)
     timer.join()
 
 

@@ -55,7 +55,7 @@ class Limit(Protocol):
     """Whether nothing is done between the last bytes of a response and the close of its connection."""
 
     def waiting(self, deadline: float, *, to_write: bool) -> None:
-        """Note that a thread waits for the client, to take or to send, until a deadline (monotonic seconds)."""
+        """Note that a thread waits for the client, to take or to send, until a deadline (monotonic)."""
 
     def progress(self) -> None:
         """Note that the request being served has moved."""
