@@ -38,7 +38,7 @@ def connect(listener: Listener, seconds: float = 20.0) -> socket.socket:
 
 def accept(listener: Listener, seconds: float = 20.0) -> socket.socket:
     assert select.select([listener.sock], [], [], seconds)[0], "nobody is queued"
-    return listener.sock.accept()[0]
+    return listener.accept()[0]
 
 
 # What `bind` may say
@@ -401,6 +401,32 @@ def test_a_tcp_socket_that_stops_queueing_drops_new_connections_and_keeps_the_qu
         assert client.recv(8) == b"answered"
     with pytest.raises(BlockingIOError):
         listener.sock.accept()
+    listener.close(unlink=True)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("filters", [True, False], ids=["filter", "no filter"])
+def test_a_tcp_socket_stops_queueing_with_and_without_the_right_to_filter(host: str, filters: bool) -> None:
+    """Who is queued, or has not sent a byte yet, is served whole; new ones wait."""
+    listener = listen(Address(Family.IPV6 if ":" in host else Family.IPV4, host, 0))
+    if not filters:
+        listener.sock.setsockopt(socket.SOL_SOCKET, 44, 1)  # SO_LOCK_FILTER: not even root may attach one
+    asked, silent = connect(listener), connect(listener)
+    asked.send(b"asked")
+    stop_queueing(listener)
+    with pytest.raises(TimeoutError):
+        connect(listener, seconds=0.3)
+    silent.send(b"asked")
+    answer = bytes(1 << 20)
+    for client in (asked, silent):
+        with accept(listener) as accepted:
+            accepted.settimeout(20.0)
+            assert accepted.recv(5) == b"asked"
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, len(answer))
+            with Forked(lambda accepted=accepted: accepted.sendall(answer) or 0):  # type: ignore[misc]
+                received = 0
+                while received < len(answer):
+                    received += len(client.recv(1 << 16))
     listener.close(unlink=True)
 
 

@@ -20,7 +20,7 @@ import struct
 import sys
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from prefork.errors import ConfigError
 
@@ -127,6 +127,17 @@ class Listener:
             shut: whether it is final as soon as it is found empty.
         """
         self._shared[0] = _SHUT if shut else _QUIET
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Return a connection and its peer's address.
+
+        Raises:
+            OSError: as `socket.accept`.
+        """
+        accepted = self.sock.accept()
+        if self._shared[0]:
+            _let_in(accepted[0])
+        return accepted
 
     def close(self, *, unlink: bool) -> None:
         """Close this process's copy.
@@ -374,13 +385,21 @@ _DROP_SYNS: Final = (
 )
 _SO_ATTACH_FILTER: Final = 26
 
+_LEAST_HOPS: Final[dict[int, tuple[int, int]]] = {
+    socket.AF_INET: (socket.IPPROTO_IP, 21),  # IP_MINTTL
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 73),  # IPV6_MINHOPCOUNT
+}
+"""Level and name of the option with which RFC 5082 keeps routing protocols to their neighbours."""
+
 
 def stop_queueing(listener: Listener) -> None:
     """Let the kernel queue no further connection here, so that the queue can run dry.
 
     A connection in the queue of a socket that its last process closes is reset. So before that, new ones
-    must stop coming: on Linux by a classic socket filter that drops bare SYNs, which needs no privilege
-    (the client's kernel sends its SYN again a second later, to whoever listens then, or is refused). A Unix
+    must stop coming: on Linux by a classic socket filter that drops bare SYNs (the client's kernel sends its
+    SYN again a second later, to whoever listens then, or is refused). Some kernels want CAP_NET_ADMIN for
+    that. There, the least number of hops that a packet must have left is set to the largest, which next to
+    nobody's has; the kernel asks it of packets to the listener, and not of handshakes that have begun. A Unix
     socket loses its path, and on Linux is shut for reading: clients who know it still are refused, also those
     of an abstract one, or of one in a folder where a worker without root may remove nothing. Elsewhere TCP
     listeners stay as they are.
@@ -398,8 +417,24 @@ def stop_queueing(listener: Listener) -> None:
             listener.sock.shutdown(socket.SHUT_RD)  # what is queued can be accepted all the same
         listener.note_quiet(shut=sys.platform == "linux")
         return
+    listener.note_quiet(shut=False)  # first: what is accepted from now on has to be let in
     if sys.platform == "linux":
-        code = ctypes.create_string_buffer(_DROP_SYNS)
-        program = struct.pack("HP", len(_DROP_SYNS) // 8, ctypes.addressof(code))
-        listener.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
-    listener.note_quiet(shut=False)
+        _drop_syns(listener.sock)
+
+
+def _drop_syns(sock: socket.socket) -> None:
+    code = ctypes.create_string_buffer(_DROP_SYNS)
+    program = struct.pack("HP", len(_DROP_SYNS) // 8, ctypes.addressof(code))
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    except OSError:
+        sock.setsockopt(*_LEAST_HOPS[sock.family], 255)
+
+
+def _let_in(connected: socket.socket) -> None:
+    """Accept all packets of a connection that came out of a handshake after `stop_queueing`.
+
+    It has inherited the least number of hops from the listener.
+    """
+    if connected.family in _LEAST_HOPS:
+        connected.setsockopt(*_LEAST_HOPS[connected.family], 0)

@@ -267,7 +267,7 @@ class Loop:
         if self._accepting is not _YES and self._accepting is not _DRAINING:
             return None
         try:
-            connected, address = self._listeners[fd].sock.accept()
+            connected, address = self._listeners[fd].accept()
         except OSError as error:
             # EAGAIN: a sibling was quicker. ECONNABORTED and the like: the client was.
             if error.errno in _EXHAUSTED:
