@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 from support import client, processes
-from support.application import deploy, hold, release
+from support.application import deploy, hold, holder, release
 from support.client import RequestFailed, read_answer
 from support.load import Load
 from support.server import Server, free_port
@@ -151,12 +151,12 @@ def test_a_stopped_worker_is_killed_at_its_timeout(tmp_path: Path) -> None:
         hold(server, "a") as sock,
         Load(server.address) as load,
     ):
-        load.wait()
-        victim = next(pid for pid in server.workers() if pid not in load.pids)
+        victim = holder(server, "a")
+        assert victim is not None
         os.kill(victim, signal.SIGSTOP)
         server.wait_log("made no progress within timeout, on GET /hold/a (in the application)")
         until(lambda: not processes.is_running(victim), "the end of the worker")
-        until(lambda: len(load.pids) == 2, "answers of the successor")
+        until(lambda: len(set(load.pids) - {victim}) == 2, "answers of the successor")
         with pytest.raises(RequestFailed):
             read_answer(sock)
         load.check()
@@ -224,6 +224,26 @@ def test_a_killed_arbiter_loses_nothing_and_hinders_no_start(tmp_path: Path, kin
         assert "was left by a server that did not end in peace" in again.log()
         assert (tmp_path / "prefork.pid").read_text() == f"{again.pid}\n"
     assert not (tmp_path / "prefork.pid").exists()
+
+
+def test_each_worker_sees_the_death_of_the_arbiter_for_itself(tmp_path: Path) -> None:
+    """One that is done goes, though a younger one, which was forked with a copy of its channel, is busy."""
+    deploy(tmp_path)
+    with (
+        Server(tmp_path, "-w 2 app:app", expect=-signal.SIGKILL) as server,
+        hold(server, "a") as first,
+        hold(server, "b") as second,
+    ):
+        older, younger = server.workers()
+        socks = {holder(server, "a"): ("a", first), holder(server, "b"): ("b", second)}
+        os.kill(server.pid, signal.SIGKILL)
+        server.wait_exit()
+        for pid in (older, younger):
+            assert processes.is_running(pid)
+            name, sock = socks[pid]
+            release(server, name)
+            assert read_answer(sock).status == 200
+            until(lambda pid=pid: not processes.is_running(pid), "the end of the worker")  # type: ignore[misc]
 
 
 def test_a_killed_arbiter_under_load_loses_nothing(tmp_path: Path) -> None:

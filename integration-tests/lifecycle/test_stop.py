@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 import pytest
 from support import client, processes
@@ -18,7 +20,7 @@ from support.load import Load
 from support.server import Server, free_port
 from support.waiting import until
 
-QUEUED = 60
+QUEUED: Final = 60
 
 
 def addresses(folder: Path) -> dict[str, Address]:
@@ -27,7 +29,22 @@ def addresses(folder: Path) -> dict[str, Address]:
         "ipv6": ("::1", free_port("::1")),
         "unix": str(folder / "s"),
         "abstract": f"@{folder}",
+        "tcp without rights": ("127.0.0.1", free_port()),
     }
+
+
+WITHOUT_RIGHTS: Final = (
+    sys.executable,
+    "-c",
+    # 24 and 12 are PR_CAPBSET_DROP and CAP_NET_ADMIN, which some kernels want for a socket filter.
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(24, 12, 0, 0, 0); os.execvp(sys.argv[1], sys.argv[1:])",
+)
+"""Runs a command without the right to change the network, as containers do."""
+
+
+def serve(folder: Path, arguments: str, kind: str) -> Server:
+    wrapper = WITHOUT_RIGHTS if kind.endswith("without rights") else ()
+    return Server(folder, arguments, address=addresses(folder)[kind], wrapper=wrapper)
 
 
 def check_nothing_left(server: Server) -> None:
@@ -43,12 +60,12 @@ def check_nothing_left(server: Server) -> None:
 # What is taken is answered
 
 
-@pytest.mark.parametrize("kind", ["tcp", "ipv6", "unix", "abstract"])
+@pytest.mark.parametrize("kind", ["tcp", "tcp without rights", "ipv6", "unix", "abstract"])
 def test_queued_connections_are_answered(tmp_path: Path, kind: str) -> None:
     """Every connection that waits behind busy workers, with its request sent or only half sent."""
     deploy(tmp_path)
     with (
-        Server(tmp_path, "-w 2 -p prefork.pid app:app", address=addresses(tmp_path)[kind]) as server,
+        serve(tmp_path, "-w 2 -p prefork.pid app:app", kind) as server,
         ExitStack() as stack,
     ):
         busy = [stack.enter_context(hold(server, name)) for name in ("a", "b")]
@@ -107,16 +124,15 @@ def test_a_connection_without_a_byte_gets_its_chance(tmp_path: Path, kind: str) 
         assert client.read_answer(sock).closing
 
 
-@pytest.mark.parametrize("kind", ["tcp", "unix", "abstract"])
+@pytest.mark.parametrize("kind", ["tcp", "tcp without rights", "unix", "abstract"])
 @pytest.mark.parametrize("to_all", [False, True], ids=["arbiter", "all processes"])
 def test_a_stop_under_load_loses_nothing(tmp_path: Path, kind: str, to_all: bool) -> None:
     """Clients are answered until they are refused, also when all processes get the signal, as by systemd."""
     deploy(tmp_path)
     for _ in range(3):
-        address = addresses(tmp_path)[kind]
         with (
-            Server(tmp_path, "-w 2 -p prefork.pid app:app", address=address) as server,
-            Load(address, clients=8, interval=0) as load,
+            serve(tmp_path, "-w 2 -p prefork.pid app:app", kind) as server,
+            Load(server.address, clients=8, interval=0) as load,
         ):
             load.wait(200)
             if to_all:

@@ -26,7 +26,8 @@ VERSION = {version!r}
 
 def hold(name):
     """Say that the request is here, and go on when the test says so."""
-    open(name + ".held", "w").close()
+    with open(name + ".held", "w") as file:
+        file.write(f"{{os.getpid()}}\\n")
     while not os.path.exists(name + ".released"):
         time.sleep(0.01)
 
@@ -65,8 +66,17 @@ def hold(server: Server, name: str) -> socket.socket:
     """Begin a request that lasts until `release`; return its connection when it is in the application."""
     sock = client.connect(server.address)
     client.send(sock, client.render(f"/hold/{name}"))
-    until((server.folder / f"{name}.held").exists, f"request {name!r} in the application")
+    until(lambda: holder(server, name), f"request {name!r} in the application")
     return sock
+
+
+def holder(server: Server, name: str) -> int | None:
+    """Return the pid of the worker that has a request which is held."""
+    try:
+        line = (server.folder / f"{name}.held").read_text()
+    except FileNotFoundError:
+        return None
+    return int(line) if line.endswith("\n") else None
 
 
 def release(server: Server, *names: str) -> None:
