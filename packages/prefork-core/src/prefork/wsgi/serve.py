@@ -416,7 +416,8 @@ class Service:
                 close_body()
             except Exception:  # noqa: BLE001 (the application call)
                 self._log.exception("error in close() of the response")
-        self._write_access(conn)
+        if self._access is not None:
+            self._write_access(conn)
         conn.response = None
         if self._max_requests and self._slot.requests >= self._max_requests:
             self._max_requests = 0
