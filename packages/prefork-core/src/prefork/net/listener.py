@@ -10,7 +10,6 @@ share, so if one of them needs it, all have it.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import mmap
 import os
@@ -423,6 +422,8 @@ def stop_queueing(listener: Listener) -> None:
 
 
 def _drop_syns(sock: socket.socket) -> None:
+    import ctypes  # 3 ms that a start need not wait for
+
     code = ctypes.create_string_buffer(_DROP_SYNS)
     program = struct.pack("HP", len(_DROP_SYNS) // 8, ctypes.addressof(code))
     try:

@@ -8,14 +8,13 @@ checked in the arbiter, before anything is forked.
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
 from prefork.errors import ConfigError
 from prefork.worker import API_VERSION, Worker
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import EntryPoint, EntryPoints
 
 GROUP: Final = "prefork.workers"
 
@@ -31,7 +30,7 @@ def find(name: str) -> type[Worker]:
     """
     if ":" in name or "." in name:
         return _check(name, _from_path(name), "its module")
-    found = list(entry_points(group=GROUP, name=name))
+    found = [entry for entry in _entries() if entry.name == name]
     if not found:
         raise ConfigError(f"there is no worker class {name!r}", hint=f"installed: {', '.join(names())}")
     owners = sorted({_owner(entry) for entry in found})
@@ -44,7 +43,13 @@ def find(name: str) -> type[Worker]:
 
 def names() -> list[str]:
     """Return the names of all installed worker classes."""
-    return sorted({entry.name for entry in entry_points(group=GROUP)})
+    return sorted({entry.name for entry in _entries()})
+
+
+def _entries() -> EntryPoints:
+    from importlib.metadata import entry_points  # 12 ms, and only a start needs it
+
+    return entry_points(group=GROUP)
 
 
 def _owner(entry: EntryPoint) -> str:
