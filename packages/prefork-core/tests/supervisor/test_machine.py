@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from prefork.supervisor.children import SERVING, State
@@ -49,8 +51,8 @@ class Server:
     Each method returns the actions of its step. `booting`, `serving`, `leaving` are serials.
     """
 
-    def __init__(self, workers: int = 2, *, slots: int = 64, **policy: float) -> None:
-        self.policy = Policy(workers, **policy)  # type: ignore[arg-type]
+    def __init__(self, workers: int = 2, *, slots: int = 64, **policy: Any) -> None:
+        self.policy = Policy(workers, **policy)
         self.machine = Machine(self.policy, slots=slots)
         self.now = 100.0
         self.said: list[str] = []
@@ -59,7 +61,7 @@ class Server:
         self.tell(Start())
 
     @classmethod
-    def running(cls, workers: int = 2, **policy: float) -> Server:
+    def running(cls, workers: int = 2, **policy: Any) -> Server:
         """Return a server whose workers have been ready for a minute."""
         server = cls(workers, **policy)
         server.ready_all()
