@@ -1,26 +1,31 @@
 # SPDX-License-Identifier: MIT
-"""Decides what is sent to a server, and what counts as a valid answer to it. Knows no server."""
+"""Decides how a case's requests are sent: by wrk, by our own clients, once to check. Knows no server."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-import hello
+from cases import Fields
+from processes import confine
 
-CASES: Final = {
-    "close": "close",
-    "keepalive": "keep-alive",
-}
-"""Name of the case → the `Connection` field of its requests."""
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from collections.abc import Set as AbstractSet
 
+    from cases import Case
+
+FEW: Final[dict[str, str]] = {}
 BROWSER: Final = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
     "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
@@ -31,13 +36,16 @@ BROWSER: Final = {
     "Upgrade-Insecure-Requests": "1",
 }
 """What a browser sends with `Host` and `Connection`: nine fields in all."""
+VARIED: Final = {name: value for name, value in BROWSER.items() if name != "Upgrade-Insecure-Requests"}
+"""wrk.lua puts a `traceparent` into the place of the last one, and another `Cookie` into each request."""
 
-CONNECTIONS: Final = 16
-TARGET: Final = "/catalogue/17/items?page=3&sort=price"
+FIELDS: Final = {Fields.FEW: FEW, Fields.BROWSER: BROWSER, Fields.VARIED: VARIED}
+PATIENCE: Final = 40.0
+"""Seconds beyond its own time after which a load generator is given up."""
 
 
 class LoadError(Exception):
-    """The load generator is missing, or a round cannot be counted."""
+    """The load generator is missing, or a run cannot be counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +55,12 @@ class Load:
     Args:
         requests: answers counted.
         seconds: how long it ran.
-        errors: kind → how many; a valid run has none.
         p50: median latency in microseconds.
         p99: 99th percentile of latency in microseconds.
     """
 
     requests: int
     seconds: float
-    errors: dict[str, int]
     p50: int
     p99: int
 
@@ -71,53 +77,164 @@ def find_wrk() -> str:
     return path
 
 
-def check(host: str, port: int, case: str) -> None:
-    """Send one request and check the whole answer, which wrk does not.
-
-    Raises:
-        LoadError: the answer is not the application's.
-        OSError: nothing answers.
-    """
-    connection = http.client.HTTPConnection(host, port, timeout=5)
-    try:
-        connection.request("GET", TARGET, headers={**BROWSER, "Connection": CASES[case]})
-        response = connection.getresponse()
-        answer = (response.status, response.getheader("Content-Type"), response.read())
-    finally:
-        connection.close()
-    if answer != (200, "text/plain", hello.BODY):
-        raise LoadError(f"wrong answer: {answer!r}")
-
-
-def run(host: str, port: int, case: str, seconds: float, core: int) -> Load:
-    """Load a server for some seconds with wrk, pinned to a core.
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """Sends a case's requests to a server.
 
     Args:
-        host: where the server listens.
+        host: where it listens.
         port: the same.
-        case: a name of `CASES`.
-        seconds: how long; wrk takes whole ones.
-        core: the core that wrk gets.
-
-    Returns:
-        What was counted, errors included.
-
-    Raises:
-        LoadError: wrk itself failed.
+        case: what is sent.
+        cores: that load generators are pinned to.
     """
-    fields = {**BROWSER, "Connection": CASES[case]}
-    headers = [argument for name, value in fields.items() for argument in ("-H", f"{name}: {value}")]
-    script = str(Path(__file__).with_name("wrk.lua"))
-    options = ["-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--timeout", "5s", "-s", script]
-    finished = subprocess.run(
-        [find_wrk(), *options, *headers, f"http://{host}:{port}{TARGET}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=partial(os.sched_setaffinity, 0, {core}),
-    )
-    if finished.returncode:
-        raise LoadError(f"wrk: {finished.stderr.strip() or finished.stdout.strip()}")
-    seen: dict[str, int] = json.loads(finished.stdout.splitlines()[-1])
-    errors = {kind: seen[kind] for kind in ("connect", "read", "write", "timeout", "status") if seen[kind]}
-    return Load(seen["requests"], seen["microseconds"] / 1e6, errors, seen["p50"], seen["p99"])
+
+    host: str
+    port: int
+    case: Case
+    cores: AbstractSet[int]
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The fields of each request that do not change, but `Host`."""
+        return {**FIELDS[self.case.fields], "Connection": "keep-alive" if self.case.persistent else "close"}
+
+    def check(self) -> None:
+        """Send one request and check the whole answer, which wrk does not.
+
+        Raises:
+            LoadError: the answer is not the application's.
+            OSError: nothing answers.
+        """
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=5)
+        method, body = ("POST", b"u" * self.case.body) if self.case.body else ("GET", None)
+        try:
+            connection.request(method, self.case.target, body=body, headers=self.fields)
+            response = connection.getresponse()
+            status, answer = response.status, response.read()
+        except http.client.HTTPException as error:
+            raise LoadError(f"no answer: {error!r}") from error
+        finally:
+            connection.close()
+        if status != 200 or not self.case.correct(answer):
+            raise LoadError(f"wrong answer: {status} {answer[:200]!r}")
+
+    def _wrk(self, seconds: float) -> subprocess.Popen[str]:
+        """Start wrk for some seconds, of which it takes whole ones."""
+        headers = [part for name, value in self.fields.items() for part in ("-H", f"{name}: {value}")]
+        script = str(Path(__file__).with_name("wrk.lua"))
+        options = ["-t1", f"-c{self.case.connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
+        return subprocess.Popen(
+            [
+                find_wrk(),
+                *options,
+                "-s",
+                script,
+                *headers,
+                f"http://{self.host}:{self.port}{self.case.target}",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "BENCH_BODY": str(self.case.body),
+                **({"BENCH_VARY": "1"} if self.case.fields is Fields.VARIED else {}),
+            },
+            preexec_fn=partial(confine, self.cores),  # noqa: PLW1509 - this program has one thread
+        )
+
+    def warm(self, seconds: float) -> None:
+        """Load the server for less than a second, which is enough for all code to have run often.
+
+        Raises:
+            LoadError: the server answers wrongly now.
+            OSError: it does not answer.
+        """
+        process = self._wrk(10)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=PATIENCE)
+        self.check()  # answered after what wrk has left in the server's queue
+
+    def load(self, seconds: float) -> Load:
+        """Load the server with wrk.
+
+        Args:
+            seconds: how long; wrk takes whole ones.
+
+        Returns:
+            What was counted.
+
+        Raises:
+            LoadError: wrk failed, or saw an error, a status over 399 or no answer at all.
+        """
+        process = self._wrk(seconds)
+        output, errors = process.communicate(timeout=seconds + PATIENCE)
+        if process.returncode:
+            raise LoadError(f"wrk: {errors.strip() or output.strip()}")
+        seen: dict[str, int] = json.loads(output.splitlines()[-1])
+        wrong = {kind: seen[kind] for kind in ("connect", "read", "write", "timeout", "status") if seen[kind]}
+        if wrong or not seen["requests"]:
+            raise LoadError(f"errors seen by wrk: {wrong or 'no answer'}, {seen['requests']} answers")
+        return Load(seen["requests"], seen["microseconds"] / 1e6, seen["p50"], seen["p99"])
+
+    def play(self, mode: str, **spec: Any) -> dict[str, float]:
+        """Run our own clients to their end and return what they saw; `spec` is that of `clients.Spec`.
+
+        Raises:
+            LoadError: they failed, or an answer was not that of its request.
+        """
+        with self.crowd(mode, hold=False, **spec) as end:
+            return end()
+
+    @contextlib.contextmanager
+    def crowd(self, mode: str, *, hold: bool = True, **spec: Any) -> Iterator[Callable[[], dict[str, float]]]:
+        """Keep a crowd of our own clients in place.
+
+        Args:
+            mode: of clients.py.
+            hold: whether the crowd says when it is there and stays until it is told to go.
+            spec: as in `clients.Spec`.
+
+        Yields:
+            What ends it, if it has not ended, and returns what it saw.
+
+        Raises:
+            LoadError: it could not be made, or an answer was not that of its request.
+        """
+        wanted = {
+            "mode": mode,
+            "host": self.host,
+            "port": self.port,
+            "persistent": self.case.persistent,
+            **spec,
+        }
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("clients.py")), json.dumps(wanted)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=partial(confine, self.cores),  # noqa: PLW1509 - this program has one thread
+        )
+        assert process.stdout is not None
+
+        def end() -> dict[str, float]:
+            output, errors = process.communicate(timeout=wanted.get("seconds", 0) + PATIENCE)
+            if process.returncode:
+                raise LoadError(f"clients {mode}: {errors.strip().splitlines()[-1:]}")
+            seen: dict[str, float] = json.loads(output.splitlines()[-1])
+            if seen.get("wrong"):
+                raise LoadError(f"clients {mode}: {seen['wrong']} answers were not those of their requests")
+            return seen
+
+        try:
+            if hold and process.stdout.readline() != "ready\n":
+                end()
+                raise LoadError(f"clients {mode}: no crowd")
+            yield end
+        finally:
+            if process.returncode is None:
+                process.kill()
+                process.communicate()

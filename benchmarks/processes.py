@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Starts a server on one core, and reads what its whole process tree has used of it."""
+"""Starts programs on their core; reads what a process tree uses of CPU and memory. Knows no server."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -16,11 +17,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
 
 TICK: Final = 1e6 / os.sysconf("SC_CLK_TCK")
 """Microseconds in one tick of /proc/<pid>/stat."""
+CPUCLOCK_SCHED: Final = 2
+"""Which clock of a process: its scheduler's. Source: include/linux/posix-timers.h."""
+APPLICATIONS: Final = Path(__file__).with_name("applications")
 BOOT_SECONDS: Final = 20.0
-STOP_SECONDS: Final = 10.0
+STOP_SECONDS: Final = 3.0
+"""Longer than any server here takes without a request; one that holds some is killed."""
 
 
 class ServerError(Exception):
@@ -47,36 +53,73 @@ def tree(root: int) -> Iterator[int]:
 class Cpu(NamedTuple):
     """Time on the CPU, in microseconds."""
 
-    user: float
+    total: float
     system: float
+    """The kernel's part of it; in ticks of 10 ms, because nothing finer says it."""
 
 
 def cpu_of(root: int) -> Cpu:
     """Return what a process tree has used, with its children that were reaped already.
 
+    The total is read from each process's CPU clock: the scheduler's own account in nanoseconds, of all
+    its threads. /proc/<pid>/stat rounds the same account to ticks, which is 0.5 % of a run of two seconds
+    for each process of the tree. /proc/<pid>/task/*/schedstat is as fine, but forgets threads that have
+    ended, and of a running thread it says what was true at the last tick.
+
     Args:
         root: the pid that the tree starts at.
 
     Returns:
-        Its times, in steps of a clock tick. Source: proc_pid_stat(5), fields 14 to 17.
+        Its times. Source: clock_getcpuclockid(3); proc_pid_stat(5), fields 15 to 17.
     """
-    user = system = 0
+    total = 0.0
+    system = 0
     for pid in tree(root):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        with contextlib.suppress(OSError):
+            # The clock of a process, as glibc's clock_getcpuclockid makes it from the pid.
+            total += time.clock_gettime_ns((~pid << 3) | CPUCLOCK_SCHED) / 1e3
             # The command may hold spaces and parentheses; what follows its last one does not.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            user += int(fields[11]) + int(fields[13])
+            total += (int(fields[13]) + int(fields[14])) * TICK
             system += int(fields[12]) + int(fields[14])
-    return Cpu(user * TICK, system * TICK)
+    return Cpu(total, system * TICK)
+
+
+class Memory(NamedTuple):
+    """Resident memory of a process tree, in KiB."""
+
+    pss: float
+    """Pages that n processes share count 1/n for each, so a tree's sum is what it takes of the machine."""
+    uss: float
+    """Pages that no other process has."""
+
+
+def memory_of(root: int) -> Memory:
+    """Return what a process tree has resident. Source: proc_pid_smaps(5), smaps_rollup."""
+    sums = {"Pss": 0, "Private_Clean": 0, "Private_Dirty": 0}
+    for pid in tree(root):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+                name, _, value = line.partition(":")
+                if name in sums:
+                    sums[name] += int(value.split()[0])
+    return Memory(sums["Pss"], sums["Private_Clean"] + sums["Private_Dirty"])
+
+
+def confine(cores: AbstractSet[int]) -> None:
+    """Pin this process, which is about to become a program, and let it open as many files as it may."""
+    os.sched_setaffinity(0, cores)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextlib.contextmanager
-def serving(command: Sequence[str], core: int, answers: Callable[[], None]) -> Iterator[int]:
+def serving(command: Sequence[str], cores: AbstractSet[int], answers: Callable[[], None]) -> Iterator[int]:
     """Run a server for a while.
 
     Args:
         command: its command line.
-        core: the core that it and all its descendants are pinned to.
+        cores: that it and all its descendants are pinned to.
         answers: raises OSError as long as the server does not answer.
 
     Yields:
@@ -85,7 +128,7 @@ def serving(command: Sequence[str], core: int, answers: Callable[[], None]) -> I
     Raises:
         ServerError: it ended, or did not answer within 20 seconds.
     """
-    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environ = {**os.environ, "PYTHONPATH": str(APPLICATIONS)}
     # A file, because a pipe that nobody reads would stop a talkative server.
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
@@ -95,12 +138,14 @@ def serving(command: Sequence[str], core: int, answers: Callable[[], None]) -> I
             stdout=subprocess.DEVNULL,
             stderr=errors,
             start_new_session=True,
-            preexec_fn=partial(os.sched_setaffinity, 0, {core}),  # noqa: PLW1509 - this program has one thread
+            preexec_fn=partial(confine, cores),  # noqa: PLW1509 - this program has one thread
         )
         try:
             if trouble := _wait(process, answers):
                 errors.seek(0)
-                raise ServerError(f"{command[0]} {trouble}:\n{errors.read().decode(errors='replace')}")
+                raise ServerError(
+                    f"{Path(command[0]).name} {trouble}: {errors.read().decode(errors='replace')}"
+                )
             yield process.pid
         finally:
             _stop(process)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Decides how measured rounds are summed up and shown: a table, JSON and a plot. Measures nothing."""
+"""Decides how measured rounds are summed up and written down: JSON, Markdown. Measures and draws nothing."""
 
 from __future__ import annotations
 
@@ -13,6 +13,179 @@ from typing import Any, Final
 
 REFERENCE: Final = "prefork"
 """The server that the others are compared with."""
+FORMAT: Final = 2
+"""Of the JSON. The first had other names for everything."""
+
+
+class FormatError(Exception):
+    """Recorded results cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure of a run.
+
+    Args:
+        title: as a column has it, with the unit.
+        form: how a value is written.
+        scale: what it is multiplied with for that.
+    """
+
+    title: str
+    form: str = "{:,.0f}"
+    scale: float = 1.0
+
+    def show(self, value: float) -> str:
+        """Return a value as text."""
+        return self.form.format(value * self.scale)
+
+
+METRICS: Final = {
+    "cpu_us": Metric("CPU µs/request", "{:,.1f}"),
+    "system_us": Metric("of it in the kernel", "{:,.1f}"),
+    "rate": Metric("requests/s"),
+    "rate_alone": Metric("requests/s without"),
+    "p50_us": Metric("p50 ms", "{:,.2f}", 1e-3),
+    "p95_us": Metric("p95 ms", "{:,.2f}", 1e-3),
+    "p99_us": Metric("p99 ms", "{:,.2f}", 1e-3),
+    "p50_alone_us": Metric("p50 ms without", "{:,.2f}", 1e-3),
+    "p99_alone_us": Metric("p99 ms without", "{:,.2f}", 1e-3),
+    "p99_ratio": Metric("p99 with / without", "{:,.2f}"),
+    "pss_start_mib": Metric("MiB at start", "{:,.1f}"),
+    "pss_mib": Metric("MiB after load", "{:,.1f}"),
+    "uss_mib": Metric("MiB private", "{:,.1f}"),
+    "idle_bytes": Metric("bytes/idle connection"),
+    "held": Metric("idle connections held"),
+    "cpu_share": Metric("cores used", "{:.3f}"),
+    "unanswered": Metric("not answered"),
+    "seconds": Metric("s for all", "{:.3f}"),
+    "plain_seconds": Metric("s in plain processes", "{:.3f}"),
+    "over_plain": Metric("× plain processes", "{:.2f}"),
+    "capacity": Metric("capacity/s"),
+    "goodput": Metric("goodput / capacity", "{:.3f}"),
+    "shed_share": Metric("% shed", "{:.1f}", 100),
+    "unanswered_share": Metric("% not answered", "{:.1f}", 100),
+    "p99_of_limit": Metric("p99 / (limit + service)", "{:.2f}"),
+    "aborted": Metric("aborted"),
+    "wrong": Metric("wrong answers"),
+}
+"""Name in a sample → how it is shown. What is measured and not here stays in the JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Cases that are shown together.
+
+    Args:
+        title: a heading.
+        about: what a reader must know of them.
+        metrics: columns of the table.
+        plotted: those that are drawn.
+        compared: the metric whose ratio to prefork is shown, if any.
+    """
+
+    title: str
+    about: str
+    metrics: tuple[str, ...]
+    plotted: tuple[str, ...]
+    compared: str = ""
+
+
+LOADED: Final = ("cpu_us", "system_us", "rate", "p50_us", "p99_us", "pss_mib")
+DRAWN: Final = ("cpu_us", "rate", "p50_us", "p99_us")
+
+GROUPS: Final = {
+    "hello": Group(
+        "Thirteen bytes",
+        "One worker, 4 threads, 16 connections. 2 fields: `Host`, `Connection`; 9: a browser's; varied: 9, "
+        "with another `Cookie` and `traceparent` in each request, so that nothing can be remembered of them.",
+        LOADED,
+        DRAWN,
+        "cpu_us",
+    ),
+    "sizes": Group("Larger responses, and uploads", "Keep-alive, 4 threads.", LOADED, DRAWN, "cpu_us"),
+    "frameworks": Group(
+        "Flask and Django",
+        "Keep-alive, 4 threads; thirteen bytes through the framework, and a template with 50 rows.",
+        LOADED,
+        DRAWN,
+        "cpu_us",
+    ),
+    "threads": Group("1, 2 and 8 threads", "hello-9-keepalive has 4.", LOADED, DRAWN, "cpu_us"),
+    "workers": Group(
+        "Two workers", "Two workers need both cores, so nothing is pinned.", LOADED, DRAWN, "cpu_us"
+    ),
+    "sleep": Group(
+        "10 ms of sleep, 512 clients",
+        "At most 400 requests/s for 4 threads and 3,200 for 32; what is left is how evenly clients wait.",
+        ("rate", "p50_us", "p99_us", "cpu_us", "pss_mib"),
+        ("rate", "p50_us", "p99_us", "cpu_us"),
+        "rate",
+    ),
+    "memory": Group(
+        "Memory",
+        "Four workers of 4 threads with Flask: the whole tree's memory over the workers. Pages that "
+        "processes share count in part for each (PSS); private is what no other process has (USS). "
+        "Nothing is pinned.",
+        ("pss_start_mib", "pss_mib", "uss_mib"),
+        ("pss_start_mib", "pss_mib", "uss_mib"),
+        "pss_mib",
+    ),
+    "crowds": Group(
+        "Idle and slow clients",
+        "idle-10000: wrk without and with 10,000 idle keep-alive connections. slow-clients: 200 requests/s "
+        "without and with 200 dripping heads, 50 slow uploads of 1 MB and 50 readers at 1 kB/s. What is "
+        "never answered is as late as it was given up, 2 s after the last.",
+        (
+            "idle_bytes",
+            "rate_alone",
+            "rate",
+            "p50_alone_us",
+            "p50_us",
+            "p99_alone_us",
+            "p99_us",
+            "p99_ratio",
+            "unanswered",
+            "cpu_share",
+        ),
+        ("p99_alone_us", "p99_us", "p99_ratio", "idle_bytes"),
+    ),
+    "fairness": Group(
+        "Two workers and unequal requests",
+        "cpu-bound: 8 computations at once on 2 × 4 threads, beside two plain processes that compute the "
+        "same. long-request: 200 requests/s on new connections, 2 × 1 threads, while one request takes 12 s; "
+        "the clients are done before it is. Nothing is pinned.",
+        ("seconds", "plain_seconds", "over_plain", "p50_us", "p95_us", "p99_us", "unanswered"),
+        ("over_plain", "p50_us", "p95_us", "p99_us"),
+    ),
+    "overload": Group(
+        "Twice of what it can answer",
+        "Requests come at twice the measured capacity, whatever is answered. prefork has `queue_timeout` "
+        "0.1 s; gunicorn has no such thing and is there to show what happens without.",
+        ("capacity", "rate", "goodput", "shed_share", "unanswered_share", "p50_us", "p99_us", "p99_of_limit"),
+        ("goodput", "shed_share", "p99_us", "p99_of_limit"),
+    ),
+    "checked": Group(
+        "Every answer checked",
+        "64 clients of our own; each answer must carry its request's token, and one request in ten is left "
+        "at a random point.",
+        ("rate", "cpu_us", "aborted", "wrong", "p99_us"),
+        ("cpu_us", "rate", "p99_us"),
+        "cpu_us",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One server in one round of one case; `error` is empty when it counts."""
+
+    group: str
+    case: str
+    round: int
+    server: str
+    figures: dict[str, float]
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +196,7 @@ class Results:
     machine: dict[str, str]
     versions: dict[str, str]
     settings: dict[str, Any]
-    samples: list[dict[str, Any]]
+    samples: list[Sample]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +212,13 @@ class Spread:
         """Return the spread of at least one value."""
         return cls(statistics.median(values), min(values), max(values))
 
+    def show(self, metric: Metric) -> str:
+        """Return it as text: the median, and the extremes where there are some."""
+        shown = [metric.show(value) for value in (self.median, self.low, self.high)]
+        return shown[0] if self.low == self.high else f"{shown[0]} ({shown[1]}–{shown[2]})"
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One server in one case.
 
-    Args:
-        rate: requests per second.
-        cpu: microseconds of CPU per request.
-        system: the kernel's part of it, the median.
-        ratio: its CPU time over the reference's of the same round, None without the reference.
-    """
-
-    case: str
-    server: str
-    rounds: int
-    rate: Spread
-    cpu: Spread
-    system: float
-    ratio: Spread | None
+RATIO: Final = Metric("", "{:.2f}")
 
 
 def machine() -> dict[str, str]:
@@ -74,140 +235,140 @@ def machine() -> dict[str, str]:
 
 
 def write(results: Results, path: Path) -> None:
-    """Record results as JSON."""
+    """Record results as JSON, so that a reader sees the old ones or the new ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(results), indent=1) + "\n")
+    beside = path.with_suffix(".partial")
+    beside.write_text(json.dumps({"format": FORMAT, **asdict(results)}, indent=1) + "\n")
+    beside.replace(path)
 
 
 def read(path: Path) -> Results:
-    """Return recorded results."""
-    return Results(**json.loads(path.read_text()))
+    """Return recorded results.
+
+    Raises:
+        FormatError: an earlier version of the benchmarks wrote them.
+    """
+    found = json.loads(path.read_text())
+    if found.pop("format", 1) != FORMAT:
+        raise FormatError(f"{path.name} was written by an earlier version; its plot lies beside it")
+    return Results(**{**found, "samples": [Sample(**sample) for sample in found["samples"]]})
 
 
-def rows(results: Results) -> list[Row]:
-    """Return one row for each case and server with a valid round, the cheapest first in its case."""
-    valid = [sample for sample in results.samples if not sample["error"]]
-    reference = {(s["case"], s["round"]): s["cpu_us"] for s in valid if s["server"] == REFERENCE}
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for sample in valid:
-        found.setdefault((sample["case"], sample["server"]), []).append(sample)
-    made = []
-    for (case, server), samples in found.items():
-        pairs = [(s["cpu_us"], reference.get((case, s["round"]))) for s in samples]
-        ratios = [own / other for own, other in pairs if other]
-        made.append(
-            Row(
-                case,
-                server,
-                len(samples),
-                Spread.of([s["rate"] for s in samples]),
-                Spread.of([s["cpu_us"] for s in samples]),
-                statistics.median([s["system_us"] for s in samples]),
-                Spread.of(ratios) if ratios else None,
-            )
-        )
-    cases = list(dict.fromkeys(row.case for row in made))
-    return sorted(made, key=lambda row: (cases.index(row.case), row.cpu.median))
-
-
-def table(results: Results) -> str:
-    """Return the results as a Markdown table, medians (and extremes), and which rounds were left out."""
-    head = (
-        "case",
-        "server",
-        "requests/s",
-        "µs CPU/request",
-        "in the kernel",
-        f"CPU of {REFERENCE}",
-        "rounds",
-    )
-    lines = ["", f"| {' | '.join(head)} |", "|---|---|---:|---:|---:|---:|---:|"]
-    for row in rows(results):
-        ratio = f"× {row.ratio.median:.2f} ({row.ratio.low:.2f}–{row.ratio.high:.2f})" if row.ratio else "–"
-        cpu = f"{row.cpu.median:.1f} ({row.cpu.low:.1f}–{row.cpu.high:.1f})"
-        cells = (
-            row.case,
-            row.server,
-            f"{row.rate.median:,.0f}",
-            cpu,
-            f"{row.system:.1f}",
-            ratio,
-            str(row.rounds),
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += [
-        f"\nleft out: {sample['case']}, round {sample['round'] + 1}, {sample['server']}: {sample['error']}"
+def valid(results: Results, case: str, server: str) -> dict[int, dict[str, float]]:
+    """Return round → figures of the runs that count."""
+    return {
+        sample.round: sample.figures
         for sample in results.samples
-        if sample["error"]
+        if sample.case == case and sample.server == server and not sample.error
+    }
+
+
+def spread(results: Results, case: str, server: str, metric: str) -> Spread | None:
+    """Return the spread of a figure, None if no run has it."""
+    values = [figures[metric] for figures in valid(results, case, server).values() if metric in figures]
+    return Spread.of(values) if values else None
+
+
+def ratio(results: Results, case: str, metric: str, server: str, to: str) -> Spread | None:
+    """Return the spread of one server's figure over another's of the same round; None without a pair."""
+    own, other = valid(results, case, server), valid(results, case, to)
+    values = [
+        own[number][metric] / other[number][metric]
+        for number in sorted(own.keys() & other.keys())
+        if own[number].get(metric) is not None and other[number].get(metric)
     ]
+    return Spread.of(values) if values else None
+
+
+def cases_of(results: Results, group: str = "") -> list[str]:
+    """Return the cases of a group that have runs, or of all, in the order they were run."""
+    return list(dict.fromkeys(s.case for s in results.samples if group in ("", s.group)))
+
+
+def servers_of(results: Results, case: str = "") -> list[str]:
+    """Return the servers with runs that count in a case, or in any; the reference first."""
+    found = dict.fromkeys(s.server for s in results.samples if case in ("", s.case) and not s.error)
+    return sorted(found, key=lambda name: name != REFERENCE)
+
+
+def line(cells: list[str]) -> str:
+    """Return a row of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def table(results: Results, group: str) -> str:
+    """Return the Markdown table of a group."""
+    about = GROUPS[group]
+    cases = cases_of(results, group)
+    shown = [
+        name
+        for name in about.metrics
+        if any(spread(results, case, server, name) for case in cases for server in servers_of(results, case))
+    ]
+    compared = [f"{METRICS[about.compared].title}, × prefork"] if about.compared else []
+    head = ["case", "server", *(METRICS[name].title for name in shown), *compared, "rounds"]
+    lines = [line(head), line(["---", "---", *["--:"] * (len(head) - 2)])]
+    for case in cases:
+        for server in servers_of(results, case):
+            spreads = [(spread(results, case, server, name), METRICS[name]) for name in shown]
+            cells = [own.show(metric) if own else "–" for own, metric in spreads]
+            if about.compared:
+                against = ratio(results, case, about.compared, server, REFERENCE)
+                cells.append(against.show(RATIO) if against else "–")
+            lines.append(line([case, server, *cells, str(len(valid(results, case, server)))]))
     return "\n".join(lines)
 
 
-def plot(results: Results, path: Path) -> Path:
-    """Draw the medians as bars, with a line from the lowest to the highest round.
+def overview(results: Results) -> str:
+    """Return the Markdown table of every case and peer: the peer's CPU time per request over prefork's."""
+    peers = [name for name in servers_of(results) if name != REFERENCE]
+    lines = [line(["case", *peers]), line(["---", *["--:"] * len(peers)])]
+    for case in cases_of(results):
+        ratios = [ratio(results, case, "cpu_us", peer, REFERENCE) for peer in peers]
+        if any(ratios):
+            lines.append(line([case, *(f"{own.median:.2f}" if own else "" for own in ratios)]))
+    return "\n".join(lines)
+
+
+def failures(results: Results) -> str:
+    """Return a list of the runs that do not count, with the reason of each."""
+    rounds: dict[tuple[str, str, str], list[str]] = {}
+    for sample in results.samples:
+        if sample.error:
+            reason = " ".join(sample.error.split())[:400]
+            rounds.setdefault((sample.case, sample.server, reason), []).append(str(sample.round + 1))
+    return "\n".join(
+        f"* {case}, {server}, round {', '.join(numbers)}: {reason}"
+        for (case, server, reason), numbers in rounds.items()
+    )
+
+
+def circumstances(results: Results) -> str:
+    """Return where and how it was measured, in one line."""
+    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    settings = results.settings
+    return (
+        f"{results.machine['cpu']}, {results.machine['cores']} cores, {results.machine['kernel']}, "
+        f"{results.machine['python']}; median (lowest–highest) of {settings['rounds']} alternating rounds of "
+        f"{settings['seconds']:g} s; {versions}; load before the run {results.machine['load']}."
+    )
+
+
+def markdown(results: Results, verdicts: str, pictures: dict[str, str]) -> str:
+    """Return the whole report.
 
     Args:
-        results: what to draw.
-        path: of the PNG.
-
-    Returns:
-        The path.
+        results: what was measured.
+        verdicts: the table of targets.
+        pictures: group, or `overview` → file name of its plot.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    summed = rows(results)
-    cases = list(dict.fromkeys(row.case for row in summed))
-    heights = [sum(row.case == case for row in summed) for case in cases]
-    figure, panels = plt.subplots(
-        len(cases),
-        2,
-        figsize=(11, 1.6 + 0.42 * sum(heights) + 0.9 * len(cases)),
-        squeeze=False,
-        layout="constrained",
-        gridspec_kw={"height_ratios": heights},
-    )
-    for (left, right), case in zip(panels, cases, strict=True):
-        own = [row for row in summed if row.case == case]
-        names = [row.server for row in own]
-        _bars(
-            left, names, [row.cpu for row in own], f"{case}: µs of CPU per request (less is better)", "{:.1f}"
-        )
-        _bars(right, names, [row.rate for row in own], f"{case}: requests/s (more is better)", "{:,.0f}")
-        right.set_yticklabels([])
-    settings = results.settings
-    figure.suptitle(
-        f"{results.machine['cpu']}, {results.machine['python']}, {results.machine['kernel']}\n"
-        "one worker on one core, wrk on another, "
-        f"median and extremes of {settings['rounds']} alternating rounds of {settings['seconds']:g} s, "
-        f"{settings['connections']} connections",
-        fontsize=9,
-    )
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-    return path
-
-
-def _bars(axes: Any, names: list[str], spreads: list[Spread], title: str, form: str) -> None:
-    """Draw one panel; the reference has a colour of its own."""
-    medians = [spread.median for spread in spreads]
-    below = [spread.median - spread.low for spread in spreads]
-    above = [spread.high - spread.median for spread in spreads]
-    colours = ["#1f6f8b" if name == REFERENCE else "#b8c4cc" for name in names]
-    axes.barh(names, medians, xerr=[below, above], color=colours, ecolor="#444444", capsize=3)
-    axes.invert_yaxis()
-    axes.set_title(title, fontsize=10, loc="left")
-    axes.set_xlim(0, max(spread.high for spread in spreads) * 1.18)
-    axes.tick_params(labelsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    for place, spread in enumerate(spreads):
-        axes.annotate(
-            form.format(spread.median),
-            (spread.high, place),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-        )
+    parts = [f"# Benchmarks of {results.when[:10]}", circumstances(results), "## Targets", verdicts]
+    parts += ["## CPU time per request, × prefork", "Over 1: the peer takes more.", overview(results)]
+    parts += [f"![]({pictures['overview']})"] if "overview" in pictures else []
+    for name, group in GROUPS.items():
+        if cases_of(results, name):
+            parts += [f"## {group.title}", group.about, table(results, name)]
+            parts += [f"![]({pictures[name]})"] if name in pictures else []
+    if left_out := failures(results):
+        parts += ["## Runs that do not count", left_out]
+    return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,50 +1,41 @@
 # SPDX-License-Identifier: MIT
-"""Measures servers beside each other: `nox -s bench`, `nox -s bench -- --quick --cases close`.
+"""Measures servers beside each other: `nox -s bench`, `nox -s bench -- --quick --groups hello`.
 
-Rounds alternate: each round runs every server once, in an order that turns by one each time, so
-that what else the machine does falls on all of them alike. A figure is a median over rounds, and a
-ratio is the median of the ratios inside each round. A round with one wrong answer is not counted.
+Rounds alternate: each round of a case runs every server once, in an order that turns by one each time,
+so that what else the machine does falls on all of them alike. A figure is a median over rounds, and a
+ratio is the median of the ratios inside each round. A run with one wrong answer is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import load
+import plots
 import processes
 import report
-from servers import HOST, SERVERS
+import targets
+from cases import CASES
+from measure import measure
+from servers import SERVERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from cases import Case
     from servers import Server
 
 RESULTS: Final = Path(__file__).with_name("results")
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One server in one round of one case; `error` is empty when it counts."""
-
-    case: str
-    round: int
-    server: str
-    requests: int = 0
-    rate: float = 0.0
-    cpu_us: float = 0.0
-    system_us: float = 0.0
-    """The kernel's part of `cpu_us`, which no server can do much about."""
-    p50_us: int = 0
-    p99_us: int = 0
-    error: str = ""
+LISTED: Final = 2.0
+"""Seconds of load for which `Measure.seconds` says how long a run takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,136 +43,184 @@ class Plan:
     """What to run.
 
     Args:
-        cases: names of `load.CASES`.
+        cases: in their order.
         servers: in the order of the first round.
         rounds: how often each server runs in each case.
         seconds: of load in each run.
-        warmup: seconds of load before it that are not counted.
-        server_core: the core of the server.
-        load_core: the core of wrk.
     """
 
-    cases: Sequence[str]
+    cases: Sequence[Case]
     servers: Sequence[Server]
     rounds: int
     seconds: float
-    warmup: float
-    server_core: int
-    load_core: int
 
-    def runs(self) -> Iterator[tuple[str, int, Server]]:
-        """Yield case, round and server, each round's order turned by one."""
-        for case in self.cases:
-            able = [server for server in self.servers if case in server.commands]
-            for number in range(self.rounds):
-                turn = number % len(able) if able else 0
-                for server in able[turn:] + able[:turn]:
-                    yield case, number, server
+    def able(self, case: Case) -> list[Server]:
+        """Return the servers of a case."""
+        return [server for server in self.servers if server.name in case.servers]
+
+    def estimate(self, case: Case) -> float:
+        """Return about how many seconds a case takes."""
+        run = case.measure.seconds * case.longer * (0.4 + 0.6 * self.seconds / LISTED)
+        return run * self.rounds * len(self.able(case))
+
+    def runs(self, case: Case) -> Iterator[tuple[int, Server]]:
+        """Yield round and server, each round's order turned by one."""
+        able = self.able(case)
+        for number in range(self.rounds):
+            turn = number % len(able) if able else 0
+            for server in able[turn:] + able[:turn]:
+                yield number, server
 
 
-def measure(plan: Plan, case: str, number: int, server: Server) -> Sample:
-    """Run one server under load once."""
-    port = processes.free_port()
-    sample = partial(Sample, case, number, server.name)
-    check = partial(load.check, HOST, port, case)
+@dataclass(slots=True)
+class Progress:
+    """Says what happens, and how long it will go on at the pace so far."""
+
+    plan: Plan
+    done: float = 0.0
+    begun: float = field(default_factory=time.monotonic)
+
+    def say(self, case: Case, number: int, server: Server, sample: report.Sample) -> None:
+        """Print one line for a run."""
+        self.done += self.plan.estimate(case) / (self.plan.rounds * len(self.plan.able(case)))
+        left = sum(map(self.plan.estimate, self.plan.cases)) - self.done
+        pace = (time.monotonic() - self.begun) / self.done
+        names = [name for name in report.GROUPS[case.group].plotted if name in sample.figures]
+        shown = [
+            f"{report.METRICS[name].show(sample.figures[name])} {report.METRICS[name].title}"
+            for name in names
+        ]
+        text = f"NOT COUNTED: {' '.join(sample.error.split())[-300:]}" if sample.error else ", ".join(shown)
+        print(
+            f"[{left * pace / 60:4.1f} min left] {case.name} {number + 1}/{self.plan.rounds}",
+            f"{server.name}: {text}",
+            flush=True,
+        )
+
+
+def attempt(plan: Plan, case: Case, number: int, server: Server, cores: list[int]) -> report.Sample:
+    """Run one server in one case once; a failure becomes the sample's error."""
     try:
-        with processes.serving(server.command(case, port), plan.server_core, check) as pid:
-            load.run(HOST, port, case, plan.warmup, plan.load_core)
-            before = processes.cpu_of(pid)
-            seen = load.run(HOST, port, case, plan.seconds, plan.load_core)
-            after = processes.cpu_of(pid)
-            check()
-    except (load.LoadError, processes.ServerError, OSError) as error:
-        return sample(error=str(error))
-    if seen.errors or not seen.requests:
-        return sample(requests=seen.requests, error=f"errors seen by wrk: {seen.errors or 'no answer'}")
-    return sample(
-        requests=seen.requests,
-        rate=seen.requests / seen.seconds,
-        cpu_us=(sum(after) - sum(before)) / seen.requests,
-        system_us=(after.system - before.system) / seen.requests,
-        p50_us=seen.p50,
-        p99_us=seen.p99,
-    )
+        figures = measure(case, server, plan.seconds * case.longer, cores)
+    except (load.LoadError, processes.ServerError, OSError, subprocess.SubprocessError, ValueError) as error:
+        return report.Sample(case.group, case.name, number, server.name, {}, str(error) or repr(error))
+    return report.Sample(case.group, case.name, number, server.name, figures)
 
 
-def execute(plan: Plan) -> list[Sample]:
-    """Run the plan and say what happens on the way."""
-    samples = []
-    for case, number, server in plan.runs():
-        sample = measure(plan, case, number, server)
-        samples.append(sample)
-        figures = sample.error or f"{sample.rate:9.0f} requests/s {sample.cpu_us:7.1f} µs CPU/request"
-        print(f"{case:10} round {number + 1}/{plan.rounds} {server.name:20} {figures}", flush=True)
-    return samples
+def execute(plan: Plan, results: report.Results, output: Path) -> None:
+    """Run the plan; what was measured is written after each case, so that an interruption loses little."""
+    cores = sorted(os.sched_getaffinity(0))
+    progress = Progress(plan)
+    for case in plan.cases:
+        for number, server in plan.runs(case):
+            sample = attempt(plan, case, number, server, cores)
+            results.samples.append(sample)
+            progress.say(case, number, server, sample)
+        report.write(results, output)
+
+
+def publish(results: report.Results, output: Path) -> None:
+    """Draw and write the report beside the results, and print what matters most."""
+    pictures = plots.draw(results, output.with_suffix(""))
+    verdicts = targets.table(results)
+    output.with_suffix(".md").write_text(report.markdown(results, verdicts, pictures))
+    print(f"\n{report.overview(results)}\n\n{verdicts}\n\n{report.failures(results)}\n")
+    print(output.with_suffix(".md"))
 
 
 def options(argv: Sequence[str]) -> argparse.Namespace:
     """Return the parsed command line."""
-    names = [server.name for server in SERVERS]
+    servers = [server.name for server in SERVERS]
+    cases = [case.name for case in CASES]
     parser = argparse.ArgumentParser(prog="nox -s bench --", description="Measure prefork beside its peers.")
+    parser.add_argument("--list", action="store_true", help="print the cases and how long they take")
+    parser.add_argument(
+        "--groups",
+        nargs="+",
+        choices=report.GROUPS,
+        default=list(report.GROUPS),
+        metavar="GROUP",
+        help=", ".join(report.GROUPS),
+    )
+    parser.add_argument("--cases", nargs="+", choices=cases, default=cases, metavar="CASE", help="see --list")
+    parser.add_argument(
+        "--servers", nargs="+", choices=servers, default=servers, metavar="NAME", help=", ".join(servers)
+    )
     parser.add_argument("--rounds", type=int, default=5, help="runs of each server in each case (default 5)")
-    parser.add_argument("--seconds", type=float, default=5, help="load in each run (default 5)")
+    parser.add_argument("--seconds", type=float, default=LISTED, help="load in each run (default 2)")
+    parser.add_argument("--quick", action="store_true", help="one round of one second: a look, not a result")
+    parser.add_argument("--output", type=Path, help="where the JSON goes (report and plots go beside it)")
     parser.add_argument(
-        "--servers", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names)
-    )
-    parser.add_argument(
-        "--cases", nargs="+", choices=load.CASES, default=list(load.CASES), help="default: all"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="two rounds of two seconds: a look, not a result"
-    )
-    parser.add_argument("--output", type=Path, help="where the JSON goes (the plot goes beside it)")
-    parser.add_argument(
-        "--plot", type=Path, metavar="JSON", help="only draw and print recorded results again"
+        "--plot", type=Path, metavar="JSON", help="only report and draw recorded results again"
     )
     return parser.parse_args(argv)
 
 
 def plan_of(chosen: argparse.Namespace) -> Plan:
-    """Return the plan for a command line.
-
-    Raises:
-        LoadError: the machine cannot run it.
-    """
-    load.find_wrk()
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        raise load.LoadError("two cores are needed: one for the server, one for wrk")
+    """Return the plan for a command line; servers that are not installed are named and left out."""
+    cases = [case for case in CASES if case.group in chosen.groups and case.name in chosen.cases]
     servers = [server for server in SERVERS if server.name in chosen.servers]
     for server in servers:
         if server.version() is None:
-            raise load.LoadError(
-                f"{server.distribution} is not installed; leave {server.name} out by --servers"
-            )
-    rounds, seconds = (2, 2.0) if chosen.quick else (chosen.rounds, chosen.seconds)
-    return Plan(chosen.cases, servers, rounds, seconds, min(seconds, 2.0), cores[0], cores[1])
+            print(f"{server.distribution} is not installed, so {server.name} is left out", flush=True)
+    installed = [server for server in servers if server.version() is not None]
+    rounds, seconds = (1, 1.0) if chosen.quick else (chosen.rounds, chosen.seconds)
+    return Plan(
+        [case for case in cases if Plan(cases, installed, 1, 1).able(case)], installed, rounds, seconds
+    )
+
+
+def listing(plan: Plan) -> str:
+    """Return the plan as a table."""
+    lines = [
+        f"{case.group:11}{case.name:26}{plan.estimate(case) / 60:5.1f} min  {names}"
+        for case in plan.cases
+        for names in [" ".join(server.name for server in plan.able(case))]
+    ]
+    total = sum(map(plan.estimate, plan.cases)) / 60
+    return "\n".join([*lines, f"{'':37}{total:5.1f} min for {plan.rounds} rounds of {plan.seconds:g} s"])
+
+
+def fresh(plan: Plan) -> report.Results:
+    """Return results without samples.
+
+    Raises:
+        LoadError: the machine cannot run the plan.
+    """
+    load.find_wrk()
+    if len(os.sched_getaffinity(0)) < 2:
+        raise load.LoadError("two cores are needed: one for the server, one for the load")
+    versions = {server.distribution: str(server.version()) for server in plan.servers}
+    settings = {"rounds": plan.rounds, "seconds": plan.seconds}
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    return report.Results(when, report.machine(), versions, settings, [])
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run, print and record; 1 when a run had to be left out."""
+    """Run, print and record; 1 when a run does not count, 130 when it was interrupted."""
     chosen = options(argv)
     if chosen.plot:
-        results = report.read(chosen.plot)
-    else:
-        plan = plan_of(chosen)
-        now = datetime.now(UTC)
-        results = report.Results(
-            when=now.isoformat(timespec="seconds"),
-            machine=report.machine(),
-            versions={server.distribution: str(server.version()) for server in plan.servers},
-            settings={"rounds": plan.rounds, "seconds": plan.seconds, "connections": load.CONNECTIONS},
-            samples=[asdict(sample) for sample in execute(plan)],
-        )
-        chosen.plot = chosen.output or RESULTS / f"{now:%Y-%m-%d-%H%M}.json"
-        report.write(results, chosen.plot)
-    print(report.table(results))
-    print(f"\n{chosen.plot}\n{report.plot(results, chosen.plot.with_suffix('.png'))}")
-    return int(any(sample["error"] for sample in results.samples))
+        publish(report.read(chosen.plot), chosen.plot)
+        return 0
+    plan = plan_of(chosen)
+    if chosen.list:
+        print(listing(plan))
+        return 0
+    results = fresh(plan)
+    output = chosen.output or RESULTS / f"{datetime.fromisoformat(results.when):%Y-%m-%d-%H%M}.json"
+    status = 0
+    try:
+        execute(plan, results, output)
+        status = int(any(sample.error for sample in results.samples))
+    except KeyboardInterrupt:
+        report.write(results, output)
+        status = 130
+    publish(results, output)
+    return status
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except load.LoadError as error:
+    except (load.LoadError, report.FormatError) as error:
         sys.exit(f"bench: {error}")

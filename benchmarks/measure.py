@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: MIT
+"""Decides what is read off one run of one server in one case: a function for each `Measure`. Sums nothing up.
+
+Each starts where the server answers rightly, and returns figures by the names of `report.METRICS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import processes
+from cases import IDLE, SLOW_CLIENTS, Measure
+from load import Generator, LoadError
+from servers import HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cases import Case
+    from servers import Server
+
+    Figures = dict[str, float]
+
+WARMUP: Final = 0.5
+"""Seconds of load that are not counted: CPython specialises its bytecode within hundreds of requests."""
+MODEST: Final = 200
+"""Requests per second of the normal clients beside slow ones: far from what any server here can do."""
+COMPUTE: Final = """
+import sys, time, plain
+sys.stdin.readline()
+for _ in range(int(sys.argv[1])):
+    plain.work(plain.WORK_LONG)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A server that runs, and how long and where it is loaded.
+
+    Args:
+        pid: of its first process.
+        case: what is measured.
+        generator: makes its load.
+        seconds: of load.
+        cores: of the server.
+    """
+
+    pid: int
+    case: Case
+    generator: Generator
+    seconds: float
+    cores: frozenset[int]
+
+
+def load(run: Run) -> Figures:
+    """Load it as far as it goes, and weigh it before and after."""
+    if run.case.workers > 1:
+        time.sleep(1.0)  # one of them has answered, the others may still start
+    at_start = processes.memory_of(run.pid)
+    run.generator.warm(WARMUP)
+    before = processes.cpu_of(run.pid)
+    seen = run.generator.load(run.seconds)
+    after = processes.cpu_of(run.pid)
+    at_end = processes.memory_of(run.pid)
+    workers = run.case.workers
+    return {
+        "requests": seen.requests,
+        "rate": seen.requests / seen.seconds,
+        "cpu_us": (after.total - before.total) / seen.requests,
+        "system_us": (after.system - before.system) / seen.requests,
+        "p50_us": seen.p50,
+        "p99_us": seen.p99,
+        "pss_start_mib": at_start.pss / 1024 / workers,
+        "pss_mib": at_end.pss / 1024 / workers,
+        "uss_mib": at_end.uss / 1024 / workers,
+    }
+
+
+def idle(run: Run) -> Figures:
+    """Load it, let a crowd connect, ask once and stay, and load it again."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    count = min(IDLE, hard - 500)
+    run.generator.warm(WARMUP)
+    alone = run.generator.load(run.seconds)
+    before = processes.memory_of(run.pid)
+    with run.generator.crowd("idle", path="/echo", connections=count) as end:
+        taken = processes.memory_of(run.pid).pss - before.pss
+        cpu = processes.cpu_of(run.pid).total
+        beside = run.generator.load(run.seconds)
+        cpu = processes.cpu_of(run.pid).total - cpu
+        seen = end()
+    if seen["held"] < 0.99 * count:
+        raise LoadError(f"only {seen['held']:.0f} of {count} idle connections were kept")
+    return {
+        "connections": count,
+        "held": seen["held"],
+        "idle_bytes": taken * 1024 / count,
+        "cpu_us": cpu / beside.requests,
+        "rate_alone": alone.requests / alone.seconds,
+        "rate": beside.requests / beside.seconds,
+        "p50_alone_us": alone.p50,
+        "p99_alone_us": alone.p99,
+        "p50_us": beside.p50,
+        "p99_us": beside.p99,
+        "p99_ratio": beside.p99 / alone.p99,
+    }
+
+
+def slow(run: Run) -> Figures:
+    """Ask at a modest rate without and with a crowd of slow clients; what is never answered is lost."""
+    ask = partial(run.generator.play, "paced", path="/echo", rate=MODEST, seconds=run.seconds)
+    run.generator.warm(WARMUP)
+    alone = ask()
+    with run.generator.crowd("slow", crowd=SLOW_CLIENTS) as end:
+        cpu = processes.cpu_of(run.pid).total
+        beside = ask()
+        cpu = processes.cpu_of(run.pid).total - cpu
+        crowd = end()
+    return {
+        "crowd_refused": sum(count for what, count in crowd.items() if what.endswith("refused")),
+        "cpu_share": cpu / 1e6 / run.seconds,
+        "p50_alone_us": alone["p50_us"],
+        "p99_alone_us": alone["p99_us"],
+        "p50_us": beside["p50_us"],
+        "p99_us": beside["p99_us"],
+        "p99_ratio": beside["p99_us"] / alone["p99_us"],
+        "unanswered": beside["lost"] + beside["other"],
+        "late_us": beside["late_us"],
+    }
+
+
+def plainly(count: int, each: int, cores: frozenset[int]) -> float:
+    """Return the seconds in which plain processes, started before, compute what requests will."""
+    environ = {**os.environ, "PYTHONPATH": str(processes.APPLICATIONS)}
+    with contextlib.ExitStack() as stack:
+        started = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", COMPUTE, str(each)],
+                    env=environ,
+                    stdin=subprocess.PIPE,
+                    preexec_fn=partial(processes.confine, cores),  # noqa: PLW1509 - this program has one thread
+                )
+            )
+            for _ in range(count)
+        ]
+        time.sleep(0.3)  # until each waits for its line
+        begun = time.perf_counter()
+        for process in started:
+            _go(process)
+        for process in started:
+            process.wait()
+        return time.perf_counter() - begun
+
+
+def _go(process: subprocess.Popen[bytes]) -> None:
+    """Send a process the line it waits for."""
+    assert process.stdin is not None
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+
+
+def cpu_bound(run: Run) -> Figures:
+    """Ask for computations, all at once, and let plain processes do the same before and after."""
+    workers, requests = run.case.workers, run.case.connections
+    first = plainly(workers, requests // workers, run.cores)
+    seen = run.generator.play("burst", path="/burst", connections=requests, repeats=2)
+    last = plainly(workers, requests // workers, run.cores)
+    if seen["answered"] != 2 * requests:
+        raise LoadError(f"not all were answered: {seen}")
+    plain = (first + last) / 2
+    return {"seconds": seen["seconds"], "plain_seconds": plain, "over_plain": seen["seconds"] / plain}
+
+
+@contextlib.contextmanager
+def long_request(port: int) -> Iterator[None]:
+    """Hold a request that is not answered for 12 s."""
+    with socket.create_connection((HOST, port)) as sock:
+        sock.sendall(b"GET /long?x HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(0.2)
+        yield
+
+
+def long(run: Run) -> Figures:
+    """Ask at a modest rate while one request takes very long."""
+    run.generator.play("paced", path="/echo", rate=MODEST, seconds=0.5)
+    with long_request(run.generator.port):
+        seen = run.generator.play("paced", path="/echo", rate=MODEST, seconds=2 * run.seconds)
+    figures = {name: seen[name] for name in ("p50_us", "p95_us", "p99_us", "late_us")}
+    return {**figures, "unanswered": seen["lost"] + seen["other"]}
+
+
+def overload(run: Run) -> Figures:
+    """Find what it can answer, then ask for twice as much; the limit is of queue and service together."""
+    path = run.case.target.partition("?")[0]
+    full = run.generator.play(
+        "closed", path=path, connections=run.case.connections, seconds=max(1.0, run.seconds / 2)
+    )
+    capacity = full["rate"]
+    if not capacity:
+        raise LoadError(f"no capacity: {full}")
+    seconds = 1.5 * run.seconds
+    seen = run.generator.play("paced", path=path, rate=2 * capacity, seconds=seconds, settle=seconds / 6)
+    total = seen["answered"] + seen["shed"] + seen["other"] + seen["lost"]
+    assert run.case.queue_timeout is not None
+    # With all threads busy a request is served in threads / capacity seconds (Little's law).
+    limit = run.case.queue_timeout + run.case.threads / capacity
+    return {
+        "capacity": capacity,
+        "rate": seen["rate"],
+        "goodput": seen["rate"] / capacity,
+        "shed_share": seen["shed"] / total,
+        "unanswered_share": (seen["lost"] + seen["other"]) / total,
+        "p50_us": seen["p50_us"],
+        "p99_us": seen["p99_us"],
+        "p99_of_limit": seen["p99_us"] / 1e6 / limit,
+        "late_us": seen["late_us"],
+    }
+
+
+def checked(run: Run) -> Figures:
+    """Ask with tokens, some clients leaving at random points; every other one must get its own answer."""
+    before = processes.cpu_of(run.pid).total
+    seen = run.generator.play(
+        "closed", path="/echo", connections=run.case.connections, seconds=run.seconds, aborts=0.1
+    )
+    cpu = processes.cpu_of(run.pid).total - before
+    if seen["lost"] or seen["other"]:
+        raise LoadError(
+            f"answers lost: {seen['lost']:.0f} without one, {seen['other']:.0f} with another status"
+        )
+    return {
+        "rate": seen["rate"],
+        "aborted": seen["aborted"],
+        "wrong": seen["wrong"],
+        "cpu_us": cpu / seen["answered"],
+        "p50_us": seen["p50_us"],
+        "p99_us": seen["p99_us"],
+    }
+
+
+MEASURES: Final[dict[Measure, Callable[[Run], Figures]]] = {
+    Measure.LOAD: load,
+    Measure.IDLE: idle,
+    Measure.SLOW: slow,
+    Measure.CPU_BOUND: cpu_bound,
+    Measure.LONG: long,
+    Measure.OVERLOAD: overload,
+    Measure.CHECKED: checked,
+}
+
+
+def measure(case: Case, server: Server, seconds: float, cores: list[int]) -> Figures:
+    """Start a server, measure a case, and check that it still answers.
+
+    Args:
+        case: what.
+        server: whom.
+        seconds: of load.
+        cores: of the machine; of a case with one worker the server gets the first and the load the second.
+
+    Returns:
+        The figures.
+
+    Raises:
+        LoadError: a run that cannot be counted, with the reason.
+        ServerError: it did not start.
+        OSError: it answered no more.
+    """
+    pinned = case.workers == 1
+    own, others = (frozenset(cores[:1]), frozenset(cores[1:2])) if pinned else (frozenset(cores),) * 2
+    generator = Generator(HOST, processes.free_port(), case, others)
+    command = server.arguments(case.setup, generator.port)
+    with processes.serving(command, own, generator.check) as pid:
+        figures = MEASURES[case.measure](Run(pid, case, generator, seconds, own))
+        if case.measure is Measure.LOAD:
+            generator.check()
+    return figures
