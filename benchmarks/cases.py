@@ -26,27 +26,34 @@ class Fields(Enum):
 
 
 class Measure(Enum):
-    """How a case is measured; the value is about how long a run takes with `--seconds 2`."""
+    """How a case is measured."""
 
-    LOAD = 3.1
+    LOAD = "load"
     """wrk, as fast as the server answers."""
-    IDLE = 10.0
+    IDLE = "idle"
     """wrk, without and then with a crowd of idle connections."""
-    SLOW = 11.0
+    SLOW = "slow"
     """Requests at a modest rate, without and then with a crowd of slow clients."""
-    CPU_BOUND = 5.5
+    CPU_BOUND = "cpu-bound"
     """Requests that compute, all at once, beside plain processes that compute the same."""
-    LONG = 7.0
+    LONG = "long"
     """Requests at a modest rate beside one that takes very long."""
-    OVERLOAD = 6.5
+    OVERLOAD = "overload"
     """Requests at twice the rate that the server can answer."""
-    CHECKED = 3.5
+    CHECKED = "checked"
     """Clients that leave at random, every answer checked."""
 
-    @property
-    def seconds(self) -> float:
-        """About how long a run takes."""
-        return self.value
+
+DURATION: Final = {
+    Measure.LOAD: 3.1,
+    Measure.IDLE: 7.5,
+    Measure.SLOW: 7.5,
+    Measure.CPU_BOUND: 5.3,
+    Measure.LONG: 7.5,
+    Measure.OVERLOAD: 7.0,
+    Measure.CHECKED: 2.5,
+}
+"""About how many seconds a run takes with two seconds of load, its start and end included."""
 
 
 def exactly(body: bytes) -> Callable[[bytes], bool]:
@@ -122,8 +129,8 @@ ECHO: Final = exactly(b"token")
 CASES: Final = (
     Case("hello", "hello-9-keepalive", KEEPING),
     Case("hello", "hello-9-close", CLOSING, persistent=False),
-    Case("hello", "hello-2-keepalive", FOUR, fields=Fields.FEW),
-    Case("hello", "hello-2-close", FOUR, fields=Fields.FEW, persistent=False),
+    Case("hello", "hello-2-keepalive", THREE, fields=Fields.FEW),
+    Case("hello", "hello-2-close", THREE, fields=Fields.FEW, persistent=False),
     # Whoever remembers the fields of earlier requests saves nothing on these.
     Case("hello", "hello-varied-keepalive", FOUR, fields=Fields.VARIED),
     Case("hello", "hello-varied-close", FOUR, fields=Fields.VARIED, persistent=False),
@@ -170,7 +177,7 @@ CASES: Final = (
     Case(
         "crowds",
         "idle-10000",
-        (*FOUR, "bjoern"),
+        (*PAIR, "granian", "bjoern"),
         application="plain:site",
         target="/echo?token",
         correct=ECHO,

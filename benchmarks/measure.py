@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 WARMUP: Final = 0.5
 """Seconds of load that are not counted: CPython specialises its bytecode within hundreds of requests."""
-MODEST: Final = 200
-"""Requests per second of the normal clients beside slow ones: far from what any server here can do."""
+MODEST: Final = 500
+"""Requests per second of normal clients: enough for a p99, far from what any server here can do."""
 COMPUTE: Final = """
 import sys, time, plain
 sys.stdin.readline()

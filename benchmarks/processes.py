@@ -25,7 +25,7 @@ CPUCLOCK_SCHED: Final = 2
 """Which clock of a process: its scheduler's. Source: include/linux/posix-timers.h."""
 APPLICATIONS: Final = Path(__file__).with_name("applications")
 BOOT_SECONDS: Final = 20.0
-STOP_SECONDS: Final = 3.0
+STOP_SECONDS: Final = 1.5
 """Longer than any server here takes without a request; one that holds some is killed."""
 
 

@@ -133,7 +133,7 @@ GROUPS: Final = {
     ),
     "crowds": Group(
         "Idle and slow clients",
-        "idle-10000: wrk without and with 10,000 idle keep-alive connections. slow-clients: 200 requests/s "
+        "idle-10000: wrk without and with 10,000 idle keep-alive connections. slow-clients: 500 requests/s "
         "without and with 200 dripping heads, 50 slow uploads of 1 MB and 50 readers at 1 kB/s. What is "
         "never answered is as late as it was given up, 2 s after the last.",
         (
@@ -153,7 +153,7 @@ GROUPS: Final = {
     "fairness": Group(
         "Two workers and unequal requests",
         "cpu-bound: 8 computations at once on 2 × 4 threads, beside two plain processes that compute the "
-        "same. long-request: 200 requests/s on new connections, 2 × 1 threads, while one request takes 12 s; "
+        "same. long-request: 500 requests/s on new connections, 2 × 1 threads, while one request takes 12 s; "
         "the clients are done before it is. Nothing is pinned.",
         ("seconds", "plain_seconds", "over_plain", "p50_us", "p95_us", "p99_us", "unanswered"),
         ("over_plain", "p50_us", "p95_us", "p99_us"),

@@ -23,7 +23,7 @@ import plots
 import processes
 import report
 import targets
-from cases import CASES
+from cases import CASES, DURATION
 from measure import measure
 from servers import SERVERS
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 RESULTS: Final = Path(__file__).with_name("results")
 LISTED: Final = 2.0
-"""Seconds of load for which `Measure.seconds` says how long a run takes."""
+"""Seconds of load for which `cases.DURATION` says how long a run takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Plan:
 
     def estimate(self, case: Case) -> float:
         """Return about how many seconds a case takes."""
-        run = case.measure.seconds * case.longer * (0.4 + 0.6 * self.seconds / LISTED)
+        run = DURATION[case.measure] * case.longer * (0.4 + 0.6 * self.seconds / LISTED)
         return run * self.rounds * len(self.able(case))
 
     def runs(self, case: Case) -> Iterator[tuple[int, Server]]:
