@@ -99,7 +99,8 @@ def typing(session: nox.Session) -> None:
     session.run("mypy", *folders("docs/*.py"))
     # Test modules have no package around them and may share a name, so each folder is its own run.
     tests = {
-        str(Path(path).parent) for path in folders("packages/*/tests/**/*.py", "integration-tests/**/*.py")
+        str(Path(path).parent)
+        for path in folders("packages/*/tests/**/*.py", "integration-tests/**/*.py", "benchmarks/tests/*.py")
     }
     for folder in sorted(tests):
         session.run("mypy", *folders(f"{folder}/*.py"), silent=True)
@@ -112,7 +113,7 @@ def tests(session: nox.Session) -> None:
         session.log("not on this machine, so not tested here: Python %s", ", ".join(missing))
     install_packages(session)
     session.install(*group("test"))
-    arguments = [*pytest_options(session), *folders("packages/*/tests")]
+    arguments = [*pytest_options(session), *folders("packages/*/tests", "benchmarks/tests")]
     if session.python != RUNNING:
         session.run("pytest", *arguments)
         return
