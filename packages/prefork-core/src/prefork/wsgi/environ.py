@@ -78,27 +78,25 @@ def make_environ(
     Raises:
         ProtocolError: the path is not below SCRIPT_NAME.
     """
+    scheme, script_name, fields = forwarded
     path = request.path
     if "%" in path:
         path = str(unquote_to_bytes(path), "latin-1")
     elif path == "*":
         path = ""  # RFC 3875 §4.1.5: empty, or it begins with a slash
-    environ = {
-        **base,
-        **request.fields,
-        "REQUEST_METHOD": request.method,
-        "PATH_INFO": path,
-        "QUERY_STRING": request.query,
-        "RAW_URI": request.target,
-        "SERVER_PROTOCOL": request.version,
-        "REMOTE_ADDR": peer.address,
-        "REMOTE_PORT": peer.port,
-        "wsgi.url_scheme": forwarded.scheme,
-        "wsgi.input": body,
-    }
-    if forwarded.fields:
-        environ.update(forwarded.fields)
-    script_name = forwarded.script_name or environ["SCRIPT_NAME"]
+    # One by one: the same pairs in the display would be a dictionary of their own first.
+    environ = {**base, **request.fields}
+    environ["REQUEST_METHOD"] = request.method
+    environ["PATH_INFO"] = path
+    environ["QUERY_STRING"] = request.query
+    environ["RAW_URI"] = request.target
+    environ["SERVER_PROTOCOL"] = request.version
+    environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = peer
+    environ["wsgi.url_scheme"] = scheme
+    environ["wsgi.input"] = body
+    if fields:
+        environ.update(fields)
+    script_name = script_name or environ["SCRIPT_NAME"]
     if script_name:
         environ["SCRIPT_NAME"] = script_name
         environ["PATH_INFO"] = path_info(path, script_name) if path else ""
