@@ -4,8 +4,9 @@
 SECONDS are 600 unless said otherwise; FOLDER keeps the corpus and what was found, a new one if not given.
 
 With atheris, coverage leads the search; without it, hypothesis makes the bytes, for as long. Either way
-one input is checked for three things: nothing but the two errors comes out, the way it was split changes
-nothing, and of a response head nothing comes out that an application did not put in.
+one input is checked for four things: nothing but the two errors comes out, the way it was split changes
+nothing, what a connection keeps of the head before changes nothing, and of a response head nothing comes out
+that an application did not put in.
 
 pytest does not collect this file; `nox -s fuzz` runs it.
 """
@@ -50,9 +51,11 @@ SEEDS: Final = (
 )
 
 
-def hear(pieces: list[bytes], limits: Limits, piece: int) -> list[Event]:
+def hear(pieces: list[bytes], limits: Limits, piece: int, *, forgetful: bool = False) -> list[Event]:
     """Return what a server makes of bytes, and of the end of them."""
     dialogue = Dialogue(limits, piece)
+    if forgetful:
+        dialogue.connection._patience = 0  # parse each head for itself
     for data in pieces:
         if data:
             dialogue.hear(data)
@@ -65,6 +68,8 @@ def check_request(data: bytes) -> None:
     control, sent = data[:2].ljust(2, b"\0"), data[2:]
     limits = LIMITS[control[0] & 1]
     whole = hear([sent], limits, 65536)
+    assert hear([sent], limits, 65536, forgetful=True) == whole
+    assert hear([sent + sent], limits, 65536, forgetful=True) == hear([sent + sent], limits, 65536)
     assert hear(singly(sent), limits, 65536) == whole
     assert hear(cut(sent, [control[1], control[0] * 3]), limits, 1 + control[0] // 2) == whole
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from prefork.errors import ClientDisconnected, ProtocolError
-from prefork.http import response
 from prefork.http.body import ChunkedDecoder, Decoder, LengthDecoder
 from prefork.http.buffer import ReceiveBuffer
 from prefork.http.framing import BY_CHUNKS, BY_CLOSE, BY_LENGTH, BY_NOTHING, CHUNKED, plan_response
 from prefork.http.head import Request, parse_head
+from prefork.http.repeat import keep, parse_repeated
+from prefork.http.response import error_head, render_head
 from prefork.http.states import (
     READING_BODY,
     READING_DONE,
@@ -29,12 +30,17 @@ from prefork.http.states import (
 
 if TYPE_CHECKING:
     from prefork.http.limits import Limits
+    from prefork.http.repeat import Parsed
     from prefork.http.response import ResponseHead
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 DRAIN_LIMIT: Final = 64 * 1024
 """Bytes of a body that nobody wanted which are read to keep the connection (RFC 9112 §9.3)."""
+
+PATIENCE: Final = 10
+"""Requests in a row that may differ from the one before; after them nobody asks on their connection any more
+whether they repeat it: proxies mix the requests of many clients on one."""
 
 
 class ServerConnection:
@@ -55,7 +61,9 @@ class ServerConnection:
 
     __slots__ = (
         "_body",
+        "_kept",
         "_limits",
+        "_patience",
         "_promised",
         "_received",
         "_scanned",
@@ -71,6 +79,8 @@ class ServerConnection:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._kept: Parsed | None = None
+        self._patience = PATIENCE
         self._received = ReceiveBuffer()
         self._scanned = 0
         self._skipped = False
@@ -108,8 +118,33 @@ class ServerConnection:
                 was or will be received on this connection is ever looked at again.
         """
         received = self._received
-        if self.reading is not READING_HEAD or not received.data:
+        data = received.data
+        if self.reading is not READING_HEAD or not data:
             return None
+        kept = self._kept
+        request = None if kept is None else parse_repeated(data, kept, self._limits)
+        if request is None:
+            request = self._parse()
+            if request is None:
+                return None
+            data = received.data
+        else:
+            self._patience = PATIENCE
+        if len(data) == request.size:  # nothing is pipelined
+            received.data = b""
+        else:
+            received.skip(request.size)
+        self.request = request
+        self._scanned = 0
+        if request.content_length:
+            self._await_body(request)
+        else:
+            self.reading = READING_DONE
+        return request
+
+    def _parse(self) -> Request | None:
+        """Parse a head that is not known to repeat the one before."""
+        received = self._received
         try:
             if not self._skipped and received.data[0] == 13 and not self._skip_blank_line():
                 return None
@@ -121,11 +156,13 @@ class ServerConnection:
         if request is None:
             self._scanned = max(len(received.data) - 3, 0)
             return None
-        if len(received.data) == request.size:  # nothing is pipelined
-            received.data = b""
+        if not request.persistent:
+            self.persistent = False
+        if self._patience:
+            self._patience -= 1
+            self._kept = keep(request)
         else:
-            received.skip(request.size)
-        self._begin(request)
+            self._kept = None
         return request
 
     def _skip_blank_line(self) -> bool:
@@ -138,21 +175,14 @@ class ServerConnection:
             self._skipped = True
         return bool(self._received.data)
 
-    def _begin(self, request: Request) -> None:
-        self.request = request
-        self._scanned = 0
-        if not request.persistent:
-            self.persistent = False
-        if request.content_length:
-            self.reading = READING_BODY
-            self._unanswered_continue = request.expects_continue
-            self._body = (
-                ChunkedDecoder(self._limits)
-                if request.content_length == CHUNKED
-                else LengthDecoder(request.content_length)
-            )
-        else:
-            self.reading = READING_DONE
+    def _await_body(self, request: Request) -> None:
+        self.reading = READING_BODY
+        self._unanswered_continue = request.expects_continue
+        self._body = (
+            ChunkedDecoder(self._limits)
+            if request.content_length == CHUNKED
+            else LengthDecoder(request.content_length)
+        )
 
     def read_body(self, limit: int) -> bytes | None:
         """Return up to `limit` decoded bytes of the body, b"" at its end, None to be fed first.
@@ -198,7 +228,7 @@ class ServerConnection:
 
     # Sending
 
-    def start_response(self, head: ResponseHead, length: int | None, *, date: str, server: str) -> bytes:
+    def start_response(self, head: ResponseHead, length: int | None, date: str, server: str) -> bytes:
         """Begin the response and return its head.
 
         Args:
@@ -216,12 +246,12 @@ class ServerConnection:
         if self._body is not None and self._body_is_in_the_way():
             self.persistent = False
         known = length if head.length is None else head.length
-        plan = plan_response(request, head.status, known, persistent=self.persistent)
+        plan = plan_response(request, head.status, known, self.persistent)
         self.writing = WRITING_BODY
         self.framing, self._promised, self.persistent = plan
-        return response.render_head(head, plan, version=request.version, date=date, server=server)
+        return render_head(head, plan, request.version, date, server)
 
-    def respond(self, head: ResponseHead, body: bytes, *, date: str, server: str) -> bytes:
+    def respond(self, head: ResponseHead, body: bytes, date: str, server: str) -> bytes:
         """Return a whole response of which everything is known: one write.
 
         Args:
@@ -230,7 +260,7 @@ class ServerConnection:
             date: the value of Date.
             server: the value of Server, "" for none.
         """
-        rendered = self.start_response(head, len(body), date=date, server=server)
+        rendered = self.start_response(head, len(body), date, server)
         if self._promised != len(body):
             # HEAD, 204, 205 …, or not as long as the application said.
             return rendered + self.frame(body) + self.end_response()
@@ -302,7 +332,7 @@ class ServerConnection:
         # RFC 9110 §9.3.2: a HEAD that was refused before it was parsed gets no body either.
         begun = "HEAD" if self._received.data[:5] == b"HEAD " else ""
         method = begun if self.request is None else self.request.method
-        return response.error_head(status, method=method, date=date, server=server)
+        return error_head(status, method=method, date=date, server=server)
 
     # Between requests
 

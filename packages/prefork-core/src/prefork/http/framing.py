@@ -48,7 +48,11 @@ def frame_request(request: Request) -> None:
     else:
         request.content_length = 0
     connection = fields.get("HTTP_CONNECTION")
-    request.persistent = modern if connection is None else _persistent(connection, modern=modern)
+    if connection is None:
+        request.persistent = modern
+    else:
+        # The first is what browsers send.
+        request.persistent = connection == "keep-alive" or _persistent(connection, modern=modern)
     if not request.path:
         # CONNECT: a client that was answered 2xx speaks another protocol from here (RFC 9110 §9.3.6).
         request.persistent = False
@@ -102,8 +106,6 @@ def content_length(value: str) -> int:
 
 def _persistent(connection: str, *, modern: bool) -> bool:
     """RFC 9112 §9.3: `close` wins; HTTP/1.0 persists only when it asks to."""
-    if connection == "keep-alive":  # what browsers send
-        return True
     if connection == "close":  # what proxies send
         return False
     options = grammar.tokens(connection)
@@ -139,6 +141,10 @@ BY_CHUNKS: Final = Framing.CHUNKED
 BY_CLOSE: Final = Framing.CLOSE
 
 
+# A NamedTuple's own constructor is a Python function that does only this.
+_new: Final = tuple.__new__
+
+
 class Plan(NamedTuple):
     """How one response goes out.
 
@@ -158,7 +164,7 @@ def has_body(method: str, status: int) -> bool:
     return method != "HEAD" and status >= 200 and status not in BODILESS
 
 
-def plan_response(request: Request, status: int, length: int | None, *, persistent: bool) -> Plan:
+def plan_response(request: Request, status: int, length: int | None, persistent: bool) -> Plan:
     """Decide framing and persistence of a response, once for every worker.
 
     Args:
@@ -179,7 +185,7 @@ def plan_response(request: Request, status: int, length: int | None, *, persiste
         # RFC 9112 §6.3: the client of a CONNECT takes any length for bytes of the tunnel.
         return Plan(BY_CLOSE, -1, persistent=False)
     if length is not None:
-        return tuple.__new__(Plan, (BY_LENGTH, length, persistent))  # the common one, in half the time
+        return _new(Plan, (BY_LENGTH, length, persistent))  # the common one, in half the time
     if request.version == "HTTP/1.1":
         return Plan(BY_CHUNKS, -1, persistent)
     return Plan(BY_CLOSE, -1, persistent=False)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 END: Final = b"\r\n\r\n"
 
+COMMON_METHODS: Final = frozenset({"GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Methods that need no look at their letters. CONNECT is not among them: its target has a form of its own."""
+
 _COMMON_NAMES: Final = (  # noqa: SIM905 - a table of sixty lines says no more
     "Accept Accept-Charset Accept-Encoding Accept-Language Authorization Cache-Control Connection "
     "Content-Encoding Content-Language Content-Length Content-Type Cookie DNT Date Expect Forwarded From "
@@ -51,7 +54,7 @@ _HOSTS_KEPT: Final = 256
 # Values of Host already found to be well-formed.
 _hosts: set[str] = set()
 
-_NOTHING: Final[Mapping[str, list[str]]] = MappingProxyType({})
+NO_LINES: Final[Mapping[str, list[str]]] = MappingProxyType({})
 
 
 class Request:
@@ -71,7 +74,8 @@ class Request:
         content_length: bytes of body, `framing.CHUNKED` for a chunked one, 0 for none.
         persistent: whether the client is willing to use the connection again.
         expects_continue: whether the client waits for 100 (Continue) before it sends the body.
-        raw: the bytes of the head, without the empty line that ends it.
+        rest: the bytes of the head behind the target, from the space before the version to the empty line.
+        size: bytes that the head took in the buffer.
     """
 
     __slots__ = (
@@ -82,7 +86,8 @@ class Request:
         "path",
         "persistent",
         "query",
-        "raw",
+        "rest",
+        "size",
         "target",
         "underscored",
         "version",
@@ -92,24 +97,36 @@ class Request:
     persistent: bool
     expects_continue: bool
 
-    def __init__(self, method: str, target: str, version: str, raw: bytes) -> None:
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        version: str,
+        path: str,
+        query: str,
+        fields: dict[str, str],
+        underscored: Mapping[str, list[str]],
+        rest: bytes,
+        size: int,
+    ) -> None:
         self.method = method
         self.target = target
         self.version = version
-        self.raw = raw
-        self.path = ""
-        self.query = ""
-        self.fields: dict[str, str] = {}
-        self.underscored: Mapping[str, list[str]] = _NOTHING
+        self.path = path
+        self.query = query
+        self.fields = fields
+        self.underscored = underscored
+        self.rest = rest
+        self.size = size
 
     @property
-    def size(self) -> int:
-        """Bytes that the head took in the buffer."""
-        return len(self.raw) + len(END)
+    def raw(self) -> bytes:
+        """The bytes of the head, without the empty line that ends it."""
+        return f"{self.method} {self.target}".encode("latin-1") + self.rest[: -len(END)]
 
     def pairs(self) -> list[tuple[bytes, bytes]]:
         """Return the fields as sent: lower-cased name and trimmed value, in order (as ASGI wants)."""
-        lines = (line.partition(b":") for line in self.raw.split(b"\r\n")[1:])
+        lines = (line.partition(b":") for line in self.rest[: -len(END)].split(b"\r\n")[1:])
         return [(name.lower(), value.strip(b" \t")) for name, _, value in lines]
 
     def lines(self, key: str) -> list[str]:
@@ -141,19 +158,29 @@ def parse_head(buffer: bytes | bytearray, limits: Limits, scan_from: int = 0) ->
     if end < 0:
         _check_partial(buffer, limits, scan_from)
         return None
-    raw = bytes(buffer[:end])
-    if raw[:1] and raw[0] not in grammar.TOKEN_FIRST:
+    if buffer[0] not in grammar.TOKEN_FIRST:
         raise ProtocolError("a request cannot start with this byte")
-    lines = str(raw, "latin-1").split("\r\n")
-    if end + len(END) > limits.ample:
-        _check_sizes(lines, end + len(END), limits)
+    size = end + len(END)
+    raw = buffer[:end]
+    text = str(raw, "latin-1")
+    # splitlines() is the quicker one, and the same for ASCII: the next check but one makes sure that there is
+    # no other line end than CRLF. In latin-1 there is another one (NEL) among what values may hold.
+    lines = text.splitlines() if text.isascii() else text.split("\r\n")
+    if size > limits.ample:
+        _check_sizes(lines, size, limits)
     # One pass at C speed: what is left after deleting all that may be in a line must be exactly
     # the line ends. Refuses NUL, control bytes, bare CR and bare LF (RFC 9112 §2.2, RFC 9110 §5.5).
     if raw.translate(None, grammar.FIELD_BYTES) != b"\r\n" * (len(lines) - 1):
         raise ProtocolError("control byte, bare CR or bare LF in the head")
-    request = _parse_request_line(lines.pop(0), raw)
-    _parse_fields(request, lines, limits)
-    _parse_target(request)
+    method, target, version = _parse_request_line(lines.pop(0))
+    if limits.fields and len(lines) > limits.fields:
+        raise ProtocolError("too many header fields", 431)
+    fields, underscored = _parse_fields(lines)
+    path, query = _parse_target(method, target, version, fields)
+    rest = buffer[len(method) + len(target) + 1 : size]
+    if isinstance(rest, bytearray):
+        rest = bytes(rest)
+    request = Request(method, target, version, path, query, fields, underscored, rest, size)
     framing.frame_request(request)
     return request
 
@@ -176,7 +203,7 @@ def _check_partial(buffer: bytes | bytearray, limits: Limits, scan_from: int) ->
         raise ProtocolError("request head too large", 431)
 
 
-def _parse_request_line(line: str, raw: bytes) -> Request:
+def _parse_request_line(line: str) -> tuple[str, str, str]:
     """RFC 9112 §3: method SP request-target SP HTTP-version, single spaces and nothing else."""
     try:
         method, target, version = line.split(" ")
@@ -186,9 +213,9 @@ def _parse_request_line(line: str, raw: bytes) -> Request:
         if grammar.VERSION.fullmatch(version):
             raise ProtocolError("HTTP version not supported", 505)
         raise ProtocolError("malformed HTTP version")
-    if method not in {"GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"}:
+    if method not in COMMON_METHODS:
         _check_method(method)
-    return Request(method, target, version, raw)
+    return method, target, version
 
 
 def _check_method(method: str) -> None:
@@ -199,25 +226,24 @@ def _check_method(method: str) -> None:
         raise ProtocolError("method not implemented", 501)
 
 
-def _parse_fields(request: Request, lines: list[str], limits: Limits) -> None:
+def _parse_fields(lines: list[str]) -> tuple[dict[str, str], Mapping[str, list[str]]]:
     """RFC 9112 §5: each line is name, colon, value; only SP and HTAB are trimmed from the value."""
-    if limits.fields and len(lines) > limits.fields:
-        raise ProtocolError("too many header fields", 431)
     names = _names
+    fields: dict[str, str] = {}
     try:
-        fields = {
-            names[name]: value.strip(" \t") for line in lines for name, _, value in (line.partition(": "),)
-        }
+        for line in lines:
+            name, colon, value = line.partition(": ")
+            if not colon:
+                break
+            fields[names[name]] = value.strip(" \t")
     except KeyError:
-        fields = {}
-    # Nearly every head ends here: known names, each once, with a value (a line without a colon has none).
-    # Whatever else there may be is decided line by line.
-    if len(fields) != len(lines) or "" in fields.values():
-        fields = _decide_fields(request, lines)
-    request.fields = fields
+        pass
+    # Nearly every head ends here: known names, each once, and a space behind each colon. Whatever else
+    # there may be is decided line by line.
+    return (fields, NO_LINES) if len(fields) == len(lines) else _decide_fields(lines)
 
 
-def _decide_fields(request: Request, lines: list[str]) -> dict[str, str]:
+def _decide_fields(lines: list[str]) -> tuple[dict[str, str], Mapping[str, list[str]]]:
     fields: dict[str, str] = {}
     underscored: dict[str, list[str]] = {}
     repeated: list[tuple[str, str]] = []
@@ -233,9 +259,7 @@ def _decide_fields(request: Request, lines: list[str]) -> dict[str, str]:
             fields[key] = value
     if repeated:
         _join(fields, repeated)
-    if underscored:
-        request.underscored = underscored
-    return fields
+    return fields, underscored
 
 
 def _check_sizes(lines: list[str], size: int, limits: Limits) -> None:
@@ -284,23 +308,27 @@ def _join(fields: dict[str, str], repeated: list[tuple[str, str]]) -> None:
         fields[key] = ("; " if key == "HTTP_COOKIE" else ", ").join(values)
 
 
-def _parse_target(request: Request) -> None:
-    """RFC 9112 §3.2: the four forms of a request target, and the Host that goes with them."""
-    target = request.target
+def _parse_target(method: str, target: str, version: str, fields: dict[str, str]) -> tuple[str, str]:
+    """RFC 9112 §3.2: the four forms of a request target, and the Host that goes with them.
+
+    Returns:
+        Path and query.
+    """
+    path = query = ""
     if grammar.ORIGIN_FORM.fullmatch(target):
-        path, _, request.query = target.partition("?")
-        request.path = path
-    elif request.method == "CONNECT":
+        path, _, query = target.partition("?")
+    elif method == "CONNECT":
         _check_authority(target)
     elif target == "*":
-        if request.method != "OPTIONS":
+        if method != "OPTIONS":
             raise ProtocolError("asterisk-form is for OPTIONS only")
-        request.path = "*"
+        path = "*"
     else:
-        _parse_absolute(request)
-    if request.method == "CONNECT" and request.path:
+        path, query = _parse_absolute(method, target, version, fields)
+    if path and method == "CONNECT":
         raise ProtocolError("CONNECT needs authority-form")
-    _check_host(request)
+    _check_host(version, fields)
+    return path, query
 
 
 def _check_authority(target: str) -> None:
@@ -310,27 +338,27 @@ def _check_authority(target: str) -> None:
         raise ProtocolError("CONNECT needs host and port")
 
 
-def _parse_absolute(request: Request) -> None:
+def _parse_absolute(method: str, target: str, version: str, fields: dict[str, str]) -> tuple[str, str]:
     """RFC 9112 §3.2.2: the authority of an absolute-form target replaces the Host received."""
-    match = grammar.ABSOLUTE_FORM.fullmatch(request.target)
+    match = grammar.ABSOLUTE_FORM.fullmatch(target)
     if match is None:
         raise ProtocolError("malformed request target")
     authority, rest = match[1], match[2]
-    path, _, request.query = rest.partition("?")
-    # RFC 9112 §3.2.4: OPTIONS on an absolute-form without a path means the server itself.
-    request.path = path or ("*" if request.method == "OPTIONS" and not request.query else "/")
-    if request.version == "HTTP/1.1" and "HTTP_HOST" not in request.fields:
+    path, _, query = rest.partition("?")
+    if version == "HTTP/1.1" and "HTTP_HOST" not in fields:
         raise ProtocolError("Host is missing")
-    if not _host_is_valid(request.fields.get("HTTP_HOST", authority)):
+    if not _host_is_valid(fields.get("HTTP_HOST", authority)):
         raise ProtocolError("malformed Host")
-    request.fields["HTTP_HOST"] = authority  # checked next, like any other
+    fields["HTTP_HOST"] = authority  # checked next, like any other
+    # RFC 9112 §3.2.4: OPTIONS on an absolute-form without a path means the server itself.
+    return path or ("*" if method == "OPTIONS" and not query else "/"), query
 
 
-def _check_host(request: Request) -> None:
+def _check_host(version: str, fields: dict[str, str]) -> None:
     """RFC 9112 §3.2: exactly one well-formed Host in HTTP/1.1; at most one in HTTP/1.0."""
-    host = request.fields.get("HTTP_HOST")
+    host = fields.get("HTTP_HOST")
     if host is None:
-        if request.version == "HTTP/1.1":
+        if version == "HTTP/1.1":
             raise ProtocolError("Host is missing")
     elif host not in _hosts:
         if not _host_is_valid(host):

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Response heads: checking what the application gave, and rendering it.
 
-`render_head` is the second hot function. The fields of a response are rendered first and checked
-afterwards in one pass at C speed, because most responses are right and repeat the same names.
+`check_head` and `render_head` are hot. Most responses are right and repeat the same names, so a name is
+checked and rendered once for all; its values are asked one question each, at C speed, and only those that
+do not pass it are looked at closely. A field line is kept with the CRLF *before* it: so it can follow the
+status line in one formatted string, and that is the whole head.
 """
 
 from __future__ import annotations
@@ -23,11 +25,16 @@ _KEPT: Final = 1024
 _LENGTH: Final = "content-length"
 _DATE: Final = "date"
 _SERVER: Final = "server"
-_MEANT: Final = frozenset({_LENGTH, _DATE, _SERVER})
+_MEANT: Final = {meaning: meaning for meaning in (_LENGTH, _DATE, _SERVER)}
 
-_names: dict[str, str | None] = {}
+# Name as given → that name as the begin of a line, and its meaning.
+_names: dict[str, tuple[str, str | None]] = {}
 _statuses: dict[str, tuple[int, str]] = {}
 
+
+# Asked of `str`, because a subclass could answer otherwise, and what is no string must be a TypeError.
+_is_printable: Final = str.isprintable
+_is_decimal: Final = str.isdecimal
 
 # A NamedTuple's own constructor is a Python function that does only this, for 0.2 µs more.
 _new: Final = tuple.__new__
@@ -39,14 +46,14 @@ class ResponseHead(NamedTuple):
     Attributes:
         status: the status code.
         line: the status line, without version and CRLF: "200 OK".
-        fields: the rendered field lines, each with its CRLF.
+        fields: the rendered field lines, latin-1, each with the CRLF before it.
         length: the Content-Length in it, None when there is none.
         own: names of the fields in it that prefork would add otherwise: "date", "server".
     """
 
     status: int
     line: str
-    fields: bytes
+    fields: str
     length: int | None
     own: tuple[str, ...]
 
@@ -70,34 +77,41 @@ def check_head(status: str, headers: Sequence[tuple[str, str]]) -> ResponseHead:
         found = _check_status(status)
     length: int | None = None
     own: tuple[str, ...] = ()
-    lines = []
+    parts: list[str] = []
     for name, value in headers:
         try:
-            meaning = _names[name]
+            begin, meaning = _names[name]
         except KeyError:
-            meaning = _check_name(name)
-        if meaning is not None:
-            if meaning == _LENGTH:
-                length = _check_length(value, length)
-            elif meaning not in own:
+            begin, meaning = _check_name(name)
+        parts += begin, value
+        if meaning is _LENGTH:
+            length = _check_length(value, length)
+        else:
+            # What is printable has no control character in it, whatever else it has.
+            if not _is_printable(value):
+                _check_value(name, value)
+            if meaning is not None and meaning not in own:
                 own += (meaning,)
-        lines.append(name + ": " + value + "\r\n")
-    return _new(ResponseHead, (found[0], found[1], _encode(lines), length, own))
+    # Joined, not added: a subclass could have an addition of its own.
+    fields = "".join(parts)
+    if not fields.isascii():
+        _check_latin(fields)
+    return _new(ResponseHead, (found[0], found[1], fields, length, own))
 
 
-def _encode(lines: list[str]) -> bytes:
-    """Join field lines; refuse what could end a line early or is not latin-1."""
-    text = "".join(lines)
+def _check_value(name: str, value: str) -> None:
+    """RFC 9110 §5.5: refuse what could end a line early. What is not latin-1 is `_check_latin`'s."""
+    if value.encode("latin-1", "ignore").translate(None, grammar.FIELD_BYTES):
+        raise ValueError(f"control character in response header {name!r}")
+
+
+def _check_latin(fields: str) -> None:
+    """PEP 3333, "Unicode Issues": native strings hold latin-1 characters only."""
     try:
-        fields = text.encode("latin-1")
+        fields.encode("latin-1")
     except UnicodeEncodeError as error:
-        piece = error.object[error.start : error.start + 20]
+        piece = fields[error.start : error.start + 20]
         raise ValueError(f"header value is not latin-1: {piece!r}") from None
-    # Left after deleting all that a field may hold: exactly the line ends.
-    if fields.translate(None, grammar.FIELD_BYTES) != b"\r\n" * len(lines):
-        wrong = (line for line in lines if line[:-2].encode("latin-1").translate(None, grammar.FIELD_BYTES))
-        raise ValueError(f"control character in response header {next(wrong).partition(':')[0]!r}")
-    return fields
 
 
 def _check_status(status: str) -> tuple[int, str]:
@@ -114,22 +128,21 @@ def _check_status(status: str) -> tuple[int, str]:
     return found
 
 
-def _check_name(name: str) -> str | None:
+def _check_name(name: str) -> tuple[str, str | None]:
     if not grammar.TOKEN.fullmatch(name):
         raise ValueError(f"malformed response header name {name!r}")
     lower = name.lower()
     if lower in grammar.HOP_BY_HOP:
         raise ValueError(f"response header {name!r} belongs to the connection, not to the application")
-    meaning = lower if lower in _MEANT else None
+    # Joined for the reason given in `check_head`.
+    found = ("".join(("\r\n", name, ": ")), _MEANT.get(lower))  # noqa: FLY002
     if len(_names) < _KEPT:
-        _names[name] = meaning
-    return meaning
+        _names[name] = found
+    return found
 
 
 def _check_length(value: str, seen: int | None) -> int:
-    if not isinstance(value, str):
-        raise TypeError(f"Content-Length is not a string: {value!r}")
-    right = value.isascii() and value.isdecimal() and len(value) <= CONTENT_LENGTH_DIGITS
+    right = _is_decimal(value) and value.isascii() and len(value) <= CONTENT_LENGTH_DIGITS
     if seen is not None or not right:
         raise ValueError(f"malformed or repeated Content-Length {value!r}")
     return int(value)
@@ -137,12 +150,11 @@ def _check_length(value: str, seen: int | None) -> int:
 
 def without_length(head: ResponseHead) -> ResponseHead:
     """Return the head without its Content-Length."""
-    lines = head.fields.split(b"\r\n")[:-1]
-    kept = [line for line in lines if line.partition(b":")[0].lower() != b"content-length"]
-    return head._replace(fields=b"".join(line + b"\r\n" for line in kept), length=None)
+    kept = [line for line in head.fields.split("\r\n")[1:] if line.partition(":")[0].lower() != _LENGTH]
+    return head._replace(fields="".join("\r\n" + line for line in kept), length=None)
 
 
-def render_head(head: ResponseHead, plan: Plan, *, version: str, date: str, server: str) -> bytes:
+def render_head(head: ResponseHead, plan: Plan, version: str, date: str, server: str) -> bytes:
     """Render a whole response head (RFC 9112 §4).
 
     Args:
@@ -155,26 +167,29 @@ def render_head(head: ResponseHead, plan: Plan, *, version: str, date: str, serv
     Returns:
         The bytes to send, the empty line included.
     """
+    way, length, persistent = plan
+    if way is not BY_LENGTH or length != head.length:
+        head = _reframe(head, plan)
+    _, line, fields, _, own = head
+    if not persistent:
+        fields = "\r\nConnection: close" + fields
+    elif version == "HTTP/1.0":
+        fields = "\r\nConnection: keep-alive" + fields
+    dated = "" if _DATE in own else f"\r\nDate: {date}"
+    named = f"\r\nServer: {server}" if server and _SERVER not in own else ""
+    return f"HTTP/1.1 {line}{named}{dated}{fields}\r\n\r\n".encode("latin-1")
+
+
+def _reframe(head: ResponseHead, plan: Plan) -> ResponseHead:
+    """Make the fields of a head say how it is framed."""
     if head.length is not None and (head.status in framing.EMPTY or plan.framing is BY_CLOSE):
         # Frameworks send a length where RFC 9110 §8.6 forbids one (204, CONNECT).
         head = without_length(head)
-    start = f"HTTP/1.1 {head.line}\r\n"
-    if not head.own:
-        start += f"Server: {server}\r\nDate: {date}\r\n" if server else f"Date: {date}\r\n"
-    else:
-        if server and _SERVER not in head.own:
-            start += f"Server: {server}\r\n"
-        if _DATE not in head.own:
-            start += f"Date: {date}\r\n"
-    if not plan.persistent:
-        start += "Connection: close\r\n"
-    elif version == "HTTP/1.0":
-        start += "Connection: keep-alive\r\n"
     if plan.framing is BY_LENGTH and head.length is None:
-        start += f"Content-Length: {plan.length}\r\n"
-    elif plan.framing is BY_CHUNKS:
-        start += "Transfer-Encoding: chunked\r\n"
-    return start.encode("latin-1") + head.fields + b"\r\n"
+        return head._replace(fields=f"\r\nContent-Length: {plan.length}{head.fields}")
+    if plan.framing is BY_CHUNKS:
+        return head._replace(fields="\r\nTransfer-Encoding: chunked" + head.fields)
+    return head
 
 
 def error_head(status: int, *, method: str, date: str, server: str) -> bytes:
@@ -195,5 +210,5 @@ def error_head(status: int, *, method: str, date: str, server: str) -> bytes:
         [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))],
     )
     plan = Plan(BY_LENGTH, len(body), persistent=False)
-    rendered = render_head(head, plan, version="HTTP/1.1", date=date, server=server)
+    rendered = render_head(head, plan, "HTTP/1.1", date, server)
     return rendered + body if framing.has_body(method, status) else rendered

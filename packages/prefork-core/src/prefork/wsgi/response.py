@@ -110,8 +110,7 @@ class Response:
     __slots__ = (
         "_date",
         "_http",
-        "_send",
-        "_send_last",
+        "_out",
         "_server",
         "begun",
         "fault",
@@ -123,8 +122,7 @@ class Response:
 
     def __init__(self, http: ServerConnection, out: Out, date: Callable[[], str], server: str) -> None:
         self._http = http
-        self._send = out.send
-        self._send_last = out.send_last
+        self._out = out
         self._date = date
         self._server = server
         self.head: ResponseHead | None = None
@@ -172,7 +170,7 @@ class Response:
         if not isinstance(data, bytes):
             raise TypeError(f"the application returned {type(data).__name__} as body, not bytes")
         if data:
-            self._send(self._begin(None) + self._frame(data))
+            self._out.send(self._begin(None) + self._frame(data))
 
     def send_list(self, body: list[Any] | tuple[Any, ...]) -> None:
         """Send a body of which all pieces are there, in one write."""
@@ -182,15 +180,16 @@ class Response:
             wrong = [type(piece).__name__ for piece in body if not isinstance(piece, bytes)]
             raise TypeError(f"the application returned {wrong[0]} as body, not bytes") from None
         http = self._http
-        head = self._started()
-        if http.writing is WRITING_HEAD and (head.length is None or head.length == len(data)):
-            self.begun = head.status
-            out = http.respond(head, data, date=self._date(), server=self._server)
+        head = self._started() if self.head is None else self.head
+        status, _, _, length, _ = head
+        if http.writing is WRITING_HEAD and (length is None or length == len(data)):
+            self.begun = status
+            out = http.respond(head, data, self._date(), self._server)
             if http.framing is not BY_NOTHING:
                 self.sent = len(data)
-            self._send_last(out)
+            self._out.send_last(out)
             return
-        self._send_last(self._begin(len(data)) + self._frame(data) + self._end())
+        self._out.send_last(self._begin(len(data)) + self._frame(data) + self._end())
 
     def send_iterable(self, body: Iterable[Any]) -> None:
         """Send a body piece by piece, each as soon as it is there, as PEP 3333 demands."""
@@ -206,7 +205,7 @@ class Response:
         rest = self._begin(0) if self._http.writing is WRITING_HEAD else b""
         rest += self._end()
         if rest:
-            self._send_last(rest)
+            self._out.send_last(rest)
 
     def begin_raw(self, length: int | None) -> bytes:
         """Return the head for a body that is sent by another way, see `sent_raw`."""
@@ -232,7 +231,7 @@ class Response:
             # It will turn out too short and the connection close: RFC 9112 §9.6 wants that announced.
             assert http.request is not None
             http.persistent = http.persistent and not has_body(http.request.method, head.status)
-        return http.start_response(head, length, date=self._date(), server=self._server)
+        return http.start_response(head, length, self._date(), self._server)
 
     def _frame(self, data: bytes) -> bytes:
         http = self._http
