@@ -320,14 +320,17 @@ def table(results: Results, group: str) -> str:
 
 
 def overview(results: Results) -> str:
-    """Return the Markdown table of every case and peer: the peer's CPU time per request over prefork's."""
+    """Return the Markdown table of every case and peer: the peer's CPU time per request over prefork's.
+
+    It is empty without a run of prefork beside a peer.
+    """
     peers = [name for name in servers_of(results) if name != REFERENCE]
     lines = [line(["case", *peers]), line(["---", *["--:"] * len(peers)])]
     for case in cases_of(results):
         ratios = [ratio(results, case, "cpu_us", peer, REFERENCE) for peer in peers]
         if any(ratios):
             lines.append(line([case, *(f"{own.median:.2f}" if own else "" for own in ratios)]))
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def failures(results: Results) -> str:
@@ -347,10 +350,11 @@ def circumstances(results: Results) -> str:
     """Return where and how it was measured, in one line."""
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     settings = results.settings
+    where = results.machine
     return (
-        f"{results.machine['cpu']}, {results.machine['cores']} cores, {results.machine['kernel']}, "
-        f"{results.machine['python']}; median (lowest–highest) of {settings['rounds']} alternating rounds of "
-        f"{settings['seconds']:g} s; {versions}; load before the run {results.machine['load']}."
+        f"{where['cpu']}, {where['cores']} cores, {where['kernel']}, {where['python']}; one worker on one "
+        f"core, the load on another; median (lowest–highest) of {settings['rounds']} alternating rounds of "
+        f"{settings['seconds']:g} s; {versions}; load average {where['load']}."
     )
 
 
@@ -363,7 +367,8 @@ def markdown(results: Results, verdicts: str, pictures: dict[str, str]) -> str:
         pictures: group, or `overview` → file name of its plot.
     """
     parts = [f"# Benchmarks of {results.when[:10]}", circumstances(results), "## Targets", verdicts]
-    parts += ["## CPU time per request, × prefork", "Over 1: the peer takes more.", overview(results)]
+    if against := overview(results):
+        parts += ["## CPU time per request, × prefork", "Over 1: the peer takes more.", against]
     parts += [f"![]({pictures['overview']})"] if "overview" in pictures else []
     for name, group in GROUPS.items():
         if cases_of(results, name):
