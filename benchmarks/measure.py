@@ -98,8 +98,10 @@ def idle(run: Run) -> Figures:
         beside = run.generator.load(run.seconds)
         cpu = processes.cpu_of(run.pid).total - cpu
         seen = end()
-    if seen["held"] < 0.99 * count:
-        raise LoadError(f"only {seen['held']:.0f} of {count} idle connections were kept")
+    if seen["wrong"] or seen["held"] < 0.99 * count:
+        raise LoadError(
+            f"of {count} idle connections {seen['held']:.0f} were kept, {seen['wrong']:.0f} answers were wrong"
+        )
     return {
         "connections": count,
         "held": seen["held"],
@@ -117,7 +119,7 @@ def idle(run: Run) -> Figures:
 
 def slow(run: Run) -> Figures:
     """Ask at a modest rate without and with a crowd of slow clients; what is never answered is lost."""
-    ask = partial(run.generator.play, "paced", path="/echo", rate=MODEST, seconds=run.seconds)
+    ask = partial(run.generator.ask, "paced", path="/echo", rate=MODEST, seconds=run.seconds)
     run.generator.warm(WARMUP)
     alone = ask()
     with run.generator.crowd("slow", crowd=SLOW_CLIENTS) as end:
@@ -173,7 +175,7 @@ def cpu_bound(run: Run) -> Figures:
     """Ask for computations, all at once, and let plain processes do the same before and after."""
     workers, requests = run.case.workers, run.case.connections
     first = plainly(workers, requests // workers, run.cores)
-    seen = run.generator.play("burst", path="/burst", connections=requests, repeats=2)
+    seen = run.generator.ask("burst", path="/burst", connections=requests, repeats=2)
     last = plainly(workers, requests // workers, run.cores)
     if seen["answered"] != 2 * requests:
         raise LoadError(f"not all were answered: {seen}")
@@ -192,9 +194,9 @@ def long_request(port: int) -> Iterator[None]:
 
 def long(run: Run) -> Figures:
     """Ask at a modest rate while one request takes very long."""
-    run.generator.play("paced", path="/echo", rate=MODEST, seconds=0.5)
+    run.generator.ask("paced", path="/echo", rate=MODEST, seconds=0.5)
     with long_request(run.generator.port):
-        seen = run.generator.play("paced", path="/echo", rate=MODEST, seconds=2 * run.seconds)
+        seen = run.generator.ask("paced", path="/echo", rate=MODEST, seconds=2 * run.seconds)
     figures = {name: seen[name] for name in ("p50_us", "p95_us", "p99_us", "late_us")}
     return {**figures, "unanswered": seen["lost"] + seen["other"]}
 
@@ -202,14 +204,14 @@ def long(run: Run) -> Figures:
 def overload(run: Run) -> Figures:
     """Find what it can answer, then ask for twice as much; the limit is of queue and service together."""
     path = run.case.target.partition("?")[0]
-    full = run.generator.play(
+    full = run.generator.ask(
         "closed", path=path, connections=run.case.connections, seconds=max(1.0, run.seconds / 2)
     )
     capacity = full["rate"]
     if not capacity:
         raise LoadError(f"no capacity: {full}")
     seconds = 1.5 * run.seconds
-    seen = run.generator.play("paced", path=path, rate=2 * capacity, seconds=seconds, settle=seconds / 6)
+    seen = run.generator.ask("paced", path=path, rate=2 * capacity, seconds=seconds, settle=seconds / 6)
     total = seen["answered"] + seen["shed"] + seen["other"] + seen["lost"]
     assert run.case.queue_timeout is not None
     # With all threads busy a request is served in threads / capacity seconds (Little's law).
@@ -242,6 +244,7 @@ def checked(run: Run) -> Figures:
         "rate": seen["rate"],
         "aborted": seen["aborted"],
         "wrong": seen["wrong"],
+        "unanswered": seen["lost"] + seen["other"],
         "cpu_us": cpu / seen["answered"],
         "p50_us": seen["p50_us"],
         "p99_us": seen["p99_us"],

@@ -68,12 +68,20 @@ def _group(results: Results, group: str, path: Path) -> bool:
         gridspec_kw={"height_ratios": heights},
     )
     for row, case in zip(panels, cases, strict=True):
-        for column, (axes, metric) in enumerate(zip(row, metrics, strict=True)):
-            _bars(axes, results, case, metric, named=column == 0)
+        shown = [metric for metric in metrics if _measured(results, case, metric)]
+        for column, metric in enumerate(shown):
+            _bars(row[column], results, case, metric, named=column == 0)
+        for axes in row[len(shown) :]:
+            axes.axis("off")
     figure.suptitle(f"{GROUPS[group].title}\n{_wrapped(report.circumstances(results))}", fontsize=8)
     figure.savefig(path, dpi=DPI)
     plt.close(figure)
     return True
+
+
+def _measured(results: Results, case: str, metric: str) -> bool:
+    """Return whether any server has a figure."""
+    return any(report.spread(results, case, server, metric) for server in report.servers_of(results, case))
 
 
 def _wrapped(text: str) -> str:
@@ -105,12 +113,6 @@ def _bars(axes: Any, results: Results, case: str, name: str, *, named: bool) -> 
             va="center",
             fontsize=8,
         )
-    if not high and not any(own for _, own in found):
-        axes.axis("off")
-        axes.set_yticks([])
-        if named:
-            axes.set_title(case, fontsize=9, loc="left")
-        return
     axes.set_yticks(range(len(servers)), servers if named else [""] * len(servers))
     axes.invert_yaxis()
     axes.set_xlim(0, (high or 1) * 1.25)

@@ -88,6 +88,7 @@ TARGETS: Final = (
     Target("overload-compute-close", "goodput", LEAST, 0.95),
     Target("overload-compute-close", "p99_of_limit", MOST, 1.0),
     Target("checked-aborts", "wrong", MOST, 0),
+    Target("checked-aborts", "unanswered", MOST, 0),
 )
 
 
