@@ -100,7 +100,7 @@ def idle(run: Run) -> Figures:
         seen = end()
     if seen["wrong"] or seen["held"] < 0.99 * count:
         raise LoadError(
-            f"of {count} idle connections {seen['held']:.0f} were kept, {seen['wrong']:.0f} answers were wrong"
+            f"of {count} idle connections {seen['held']:.0f} were kept; wrong answers: {seen['wrong']:.0f}"
         )
     return {
         "connections": count,
