@@ -245,8 +245,8 @@ class ServerConnection:
             raise RuntimeError("no request waits for a response")
         if self._body is not None and self._body_is_in_the_way():
             self.persistent = False
-        known = length if head.length is None else head.length
-        plan = plan_response(request, head.status, known, self.persistent)
+        status, _, _, given, _ = head
+        plan = plan_response(request, status, length if given is None else given, self.persistent)
         self.writing = WRITING_BODY
         self.framing, self._promised, self.persistent = plan
         return render_head(head, plan, request.version, date, server)

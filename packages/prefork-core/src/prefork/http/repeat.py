@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _new: Final = tuple.__new__  # see `framing.Plan`
 
 LONGEST_KEPT: Final = 1024
-"""Most bytes behind the target of a head that is kept; with what they were parsed to it takes thrice that."""
+"""Most bytes behind the target of a head that is kept; with what they were parsed to they take 2.5 KiB."""
 
 
 class Parsed(NamedTuple):

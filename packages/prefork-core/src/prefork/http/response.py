@@ -72,9 +72,7 @@ def check_head(status: str, headers: Sequence[tuple[str, str]]) -> ResponseHead:
         ValueError: status, name or value breaks the syntax, or is for the server alone to send.
         TypeError: one of them is not a string, or the list not made of pairs.
     """
-    found = _statuses.get(status)
-    if found is None:
-        found = _check_status(status)
+    code, line = _statuses.get(status) or _check_status(status)
     length: int | None = None
     own: tuple[str, ...] = ()
     parts: list[str] = []
@@ -96,7 +94,7 @@ def check_head(status: str, headers: Sequence[tuple[str, str]]) -> ResponseHead:
     fields = "".join(parts)
     if not fields.isascii():
         _check_latin(fields)
-    return _new(ResponseHead, (found[0], found[1], fields, length, own))
+    return _new(ResponseHead, (code, line, fields, length, own))
 
 
 def _check_value(name: str, value: str) -> None:
@@ -168,9 +166,9 @@ def render_head(head: ResponseHead, plan: Plan, version: str, date: str, server:
         The bytes to send, the empty line included.
     """
     way, length, persistent = plan
-    if way is not BY_LENGTH or length != head.length:
-        head = _reframe(head, plan)
-    _, line, fields, _, own = head
+    _, line, fields, given, own = head
+    if way is not BY_LENGTH or length != given:
+        fields = _reframe(head, plan)
     if not persistent:
         fields = "\r\nConnection: close" + fields
     elif version == "HTTP/1.0":
@@ -180,16 +178,14 @@ def render_head(head: ResponseHead, plan: Plan, version: str, date: str, server:
     return f"HTTP/1.1 {line}{named}{dated}{fields}\r\n\r\n".encode("latin-1")
 
 
-def _reframe(head: ResponseHead, plan: Plan) -> ResponseHead:
-    """Make the fields of a head say how it is framed."""
+def _reframe(head: ResponseHead, plan: Plan) -> str:
+    """Return the fields of a head with what says how it is framed, and without what would deny it."""
     if head.length is not None and (head.status in framing.EMPTY or plan.framing is BY_CLOSE):
         # Frameworks send a length where RFC 9110 §8.6 forbids one (204, CONNECT).
         head = without_length(head)
     if plan.framing is BY_LENGTH and head.length is None:
-        return head._replace(fields=f"\r\nContent-Length: {plan.length}{head.fields}")
-    if plan.framing is BY_CHUNKS:
-        return head._replace(fields="\r\nTransfer-Encoding: chunked" + head.fields)
-    return head
+        return f"\r\nContent-Length: {plan.length}{head.fields}"
+    return "\r\nTransfer-Encoding: chunked" + head.fields if plan.framing is BY_CHUNKS else head.fields
 
 
 def error_head(status: int, *, method: str, date: str, server: str) -> bytes:
