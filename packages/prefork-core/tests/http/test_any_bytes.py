@@ -19,6 +19,7 @@ limits = st.sampled_from([Limits(), SMALL, Limits(line=0, fields=0, field_size=0
 @given(anything, limits, places, st.integers(1, 50))
 @example(b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", SMALL, [], 1)
 @example(b"GET /" + b"a" * 60 + b" HTTP/1.1\r\nHost : a\r\n\r\n", SMALL, [], 1)
+@example(b"GET /\r" + b"a" * 60 + b" HTTP/1.1\r\nHost: a\r\n\r\n", SMALL, [], 1)
 @example(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhellox", SMALL, [], 1)
 def test_the_way_bytes_are_split_changes_nothing(
     data: bytes, bounds: Limits, where: list[int], piece: int

@@ -163,11 +163,11 @@ def parse_head(buffer: bytes | bytearray, limits: Limits, scan_from: int = 0) ->
     size = end + len(END)
     raw = buffer[:end]
     text = str(raw, "latin-1")
-    # splitlines() is the quicker one, and the same for ASCII: the next check but one makes sure that there is
-    # no other line end than CRLF. In latin-1 there is another one (NEL) among what values may hold.
-    lines = text.splitlines() if text.isascii() else text.split("\r\n")
     if size > limits.ample:
-        _check_sizes(lines, size, limits)
+        _check_sizes(text.split("\r\n"), size, limits)
+    # splitlines() is the quicker one, and the same for ASCII: the next check makes sure that there is no line
+    # end but CRLF. In latin-1 there is one more (NEL) among what values may hold.
+    lines = text.splitlines() if text.isascii() else text.split("\r\n")
     # One pass at C speed: what is left after deleting all that may be in a line must be exactly
     # the line ends. Refuses NUL, control bytes, bare CR and bare LF (RFC 9112 §2.2, RFC 9110 §5.5).
     if raw.translate(None, grammar.FIELD_BYTES) != b"\r\n" * (len(lines) - 1):
