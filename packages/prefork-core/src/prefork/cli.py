@@ -85,7 +85,7 @@ def _check_config(loaded: Loaded) -> None:
     for address in settings.bind:
         parse_bind(address)
     compile_text(settings.access_log_format)
-    registry.find(settings.worker_class)
+    registry.find(registry.chosen(settings.worker_class, settings.threads))
     for name, _, value in (pair.partition("=") for pair in settings.raw_env):
         os.environ[name] = value
     _change_folder(settings.chdir)

@@ -23,8 +23,8 @@ def a_worker() -> WorkerFacade:
 
 def test_a_worker_shows_gunicorns_names() -> None:
     worker = a_worker()
-    worker.slot.request_begin("GET", "/", 1.0)
-    worker.slot.request_end()
+    worker.slot.thread(0).begin(b"GET /", 1.0)
+    worker.slot.thread(0).end()
     assert (worker.age, worker.pid, worker.ppid, worker.timeout, worker.nr) == (3, 0, 1, 7.0, 1)
     assert (worker.booted, worker.aborted, worker.alive) == (False, False, True)
 

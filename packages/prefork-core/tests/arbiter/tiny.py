@@ -55,13 +55,13 @@ def misbehave(word: str, argument: str, slot: Any, channel: Any) -> None:
         case "retire":
             channels.report(channel, Report.RETIRE)
         case "busy":
-            slot.request_begin("GET", "/progress", time.monotonic())
+            slot.thread(0).begin(b"GET /progress", time.monotonic())
             while True:
-                slot.deadline = time.monotonic() + float(argument)
+                slot.thread(0).deadline = time.monotonic() + float(argument)
                 time.sleep(0.05)
         case "late":
-            slot.request_begin("GET", "/stuck?a=1", time.monotonic())
-            slot.deadline = time.monotonic() + float(argument)
+            slot.thread(0).begin(b"GET /stuck?a=1", time.monotonic())
+            slot.thread(0).deadline = time.monotonic() + float(argument)
             signal.signal(signal.SIGABRT, signal.SIG_DFL)
             time.sleep(60.0)
 

@@ -22,7 +22,7 @@ from prefork.hooks import Hooks
 from prefork.net.listener import open_listener, parse_bind
 from prefork.observe.log import open_logs
 from prefork.process import channel
-from prefork.process.scoreboard import Scoreboard
+from prefork.process.scoreboard import Scoreboard, Stage
 from prefork.settings import Settings
 from prefork.supervisor.messages import Order, Report
 from prefork.workers.context import WorkerContext
@@ -75,6 +75,7 @@ class Worker:
         ]
         self.address = self.listeners[0].sock.getsockname()
         self.slot = Scoreboard(1).slot(0)
+        self.slot.clear(1, Stage.BOOTING, self.settings.threads)
         self.arbiter, self.end = channel.make()
         self.words: list[Report] = []
         self.logs = open_logs(self.settings)
@@ -91,6 +92,7 @@ class Worker:
             hooks=self.hooks,
             facade=self,
             slot=self.slot,
+            siblings=list,
             end=self.end,
             shared=self.listeners,
             logs=self.logs,
@@ -153,7 +155,10 @@ class Serving(Worker):
 
     def _run(self) -> None:
         try:
-            self._loop.run()
+            if self.settings.threads > 1:
+                self._loop.run_threads()
+            else:
+                self._loop.run()
         except BaseException as error:  # noqa: BLE001 (shown by the test's thread)
             self._crash = error
 

@@ -93,6 +93,7 @@ class Process(Forked):
             server=SimpleNamespace(),
             worker=SimpleNamespace(booted=False, aborted=False),
             slot=parts.slot,
+            siblings=list,
             channel=parts.end,
             listeners=parts.listeners,
             logs=parts.logs,

@@ -181,12 +181,12 @@ def test_the_deadline_is_set_while_the_application_runs(tmp_path: Path) -> None:
         began = time.monotonic()
         client = app.hold(server)
         assert began + 30.0 <= server.slot.deadline <= time.monotonic() + 30.0
-        current = server.slot.request()
+        current = server.slot.thread(0).request()
         assert current is not None
         assert (current.method, current.target) == ("GET", "/gate")
         app.gate.set()
         client.answer()
-        eventually(lambda: server.slot.deadline == 0.0 and server.slot.request() is None)
+        eventually(lambda: server.slot.deadline == 0.0 and server.slot.thread(0).request() is None)
         client.close()
 
 
@@ -239,7 +239,7 @@ def test_the_scoreboard_says_whom_a_request_waits_for(tmp_path: Path) -> None:
         yield from (b"x" * 65536 for _ in range(400))
 
     def phase() -> Phase | None:
-        current = server.slot.request()
+        current = server.slot.thread(0).request()
         return None if current is None else current.phase
 
     with Serving(app, tmp_path) as server, server.client(4096) as client:
@@ -261,7 +261,7 @@ def test_waiting_for_the_client_without_a_limit_is_idleness(tmp_path: Path) -> N
     settings = {"timeout": 1.0, "body_timeout": 0.0}
     with Serving(app, tmp_path, settings=settings) as server, server.client() as client:
         client.send(request("POST", "/", "Content-Length: 1000000"))
-        eventually(lambda: server.slot.request() is not None and server.slot.deadline == 0.0)
+        eventually(lambda: server.slot.thread(0).request() is not None and server.slot.deadline == 0.0)
 
 
 def test_parked_connections_set_no_deadline(tmp_path: Path) -> None:

@@ -41,12 +41,17 @@ class Worker:
     def progress(self) -> None:
         self.moves += 1
 
+    def failed(self) -> None:
+        raise AssertionError("nothing has failed")
+
 
 def connected(sent: bytes, worker: Worker | None = None) -> tuple[Connection, socket.socket]:
     """Return a connection whose request head was read, and its client."""
     ours, theirs = socket.socketpair()
     theirs.settimeout(PATIENCE)
-    conn = Connection(ours, Peer("", ""), {}, Limits(), worker or Worker())
+    worker = worker or Worker()
+    conn = Connection(ours, Peer("", ""), {}, Limits(), worker)
+    conn.watch = worker
     theirs.sendall(sent)
     data = conn.stream.receive()
     assert data is not None

@@ -29,7 +29,7 @@ from prefork.process.pidfile import Pidfile
 from prefork.process.scoreboard import Scoreboard
 from prefork.process.signals import Inbox
 from prefork.settings import load
-from prefork.workers import child
+from prefork.workers import child, registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -255,7 +255,7 @@ class Boot:
             platform.python_version(),
             os.getpid(),
             first.workers.workers,
-            first.settings.worker_class,
+            registry.chosen(first.settings.worker_class, first.settings.threads),
             first.workers.why,
         )
 

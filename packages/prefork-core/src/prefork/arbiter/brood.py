@@ -68,10 +68,10 @@ class Worker:
 
     def request(self) -> str:
         """Return what it has in hand, in words for the end of a sentence; empty for nothing."""
-        current = self.slot.request()
-        if current is None:
-            return ""
-        return f", on {current.method} {current.target} ({_PHASES[current.phase]})"
+        found = [
+            f"{current.method} {current.target} ({_PHASES[current.phase]})" for current in self.slot.current()
+        ]
+        return f", on {', '.join(found)}" if found else ""
 
 
 _PHASES: Final = {
@@ -79,6 +79,7 @@ _PHASES: Final = {
     Phase.READING: "reading the request",
     Phase.APPLICATION: "in the application",
     Phase.WRITING: "writing the response",
+    Phase.TAKEN: "its socket taken over by the application",
 }
 
 
@@ -138,7 +139,7 @@ class Brood:
             Born: this is the child.
         """
         slot = self._board.slot(wanted.slot)
-        slot.clear(generation.number, Stage.BOOTING)
+        slot.clear(generation.number, Stage.BOOTING, generation.settings.threads)
         facade = WorkerFacade(wanted.serial, generation.settings, server.log, os.getpid(), slot)
         run_hook(generation.hooks, "pre_fork", server.log, server, facade)
         try:
@@ -210,6 +211,7 @@ class Brood:
             server=server,
             worker=facade,
             slot=slot,
+            siblings=partial(self._board.others, slot),
             channel=theirs,
             listeners=generation.listeners,
             logs=generation.logs,

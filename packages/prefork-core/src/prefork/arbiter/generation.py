@@ -106,7 +106,7 @@ def check(settings: Settings) -> Checked:
         parse_bind(text)
     identity.check_privileges(settings.user, settings.group)
     return Checked(
-        registry.find(settings.worker_class),
+        registry.find(registry.chosen(settings.worker_class, settings.threads)),
         identity.owner(settings.user, settings.group),
         cpus.workers(settings.workers, MOST_WORKERS),
     )

@@ -5,12 +5,13 @@ It decides the layout of a slot and who may write which field. It knows nothing 
 worker is started, late or killed; that is `prefork.supervisor.machine`.
 
 One anonymous mapping is made before the first fork, so there is no file whose disk could
-block a worker. A slot has one writer, its worker, except while it has none: then the
-arbiter clears it. Readers take no lock. A field is one aligned 8-byte store, so it is old
-or new; the request line is longer and may be read while it changes, which `Slot.request`
-notices by the time stamp.
+block a worker. A slot belongs to its worker, except while it has none: then the arbiter
+clears it. Inside of it each thread has a record that nobody else writes, so counters need
+no lock; what is summed up over threads is summed up by who reads it. Readers take no lock.
+A field is one aligned 8-byte store, so it is old or new; the request line is longer and may
+be read while it changes, which `ThreadRecord.request` notices by the time stamp.
 
-The arbiter decides on stage and deadline only for a process that it knows by its own pid.
+The arbiter decides on stage and deadlines only for a process that it knows by its own pid.
 """
 
 from __future__ import annotations
@@ -21,27 +22,39 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 SLOTS: Final = 1024
-THREADS: Final = 32
-"""Request records in a slot, one per thread of a worker."""
+THREADS: Final = 256
+"""Records in a slot, one per thread of a worker."""
 
 _WORD: Final = 8
-_HEADER_SIZE: Final = 512
-_REQUEST: Final = struct.Struct("=dq16s200s8x")
-"""Started, phase, method, target. pack_into cuts and pads text in C: 0.27 µs for all four."""
-SLOT_SIZE: Final = _HEADER_SIZE + THREADS * _REQUEST.size
-"""Two pages: a worker with one thread touches only the first one."""
+_PAGE: Final = 4096
+_HEADER_SIZE: Final = 256
+_RECORD_SIZE: Final = 256
+_LINE_SIZE: Final = 216
+_BEGIN: Final = struct.Struct(f"=dqd{_LINE_SIZE}s")
+"""Deadline, phase, started, method and target. pack_into cuts and pads text in C: 0.2 µs for all four."""
+SLOT_SIZE: Final = -(-(_HEADER_SIZE + THREADS * _RECORD_SIZE) // _PAGE) * _PAGE
+"""Whole pages, of which those are touched that have a record in use: a worker with few threads costs one."""
 
-# Words of the header. Integers, except for the deadline.
+# Words of the board's own page.
+_REACH: Final = 0
+
+# Words of a slot's header. Integers, except for the wait.
 _GENERATION: Final = 0
 _STAGE: Final = 1
-_DEADLINE: Final = 2
-_REQUESTS: Final = 3
-_ERRORS: Final = 4
-_BUSY: Final = 5
-_IDLE: Final = 6
+_THREADS: Final = 2
+_AWAY: Final = 3
+_OPEN: Final = 4
+_IDLE: Final = 5
+_QUEUED: Final = 6
+_WAITED: Final = 7
 
-_STARTED_WORD: Final = _HEADER_SIZE // _WORD
-_PHASE_WORD: Final = _STARTED_WORD + 1
+# Words of a thread's record. The first two are counters, which outlive a request.
+_REQUESTS: Final = 0
+_ERRORS: Final = 1
+_DEADLINE: Final = 2
+_PHASE: Final = 3
+_STARTED: Final = 4
+_BEGIN_OFFSET: Final = _DEADLINE * _WORD
 
 
 class Stage(IntEnum):
@@ -54,23 +67,109 @@ class Stage(IntEnum):
 
 
 class Phase(IntEnum):
-    """What a worker does with the request that it has."""
+    """What a thread does with the request that it has."""
 
     NONE = 0
     READING = 1
     APPLICATION = 2
     WRITING = 3
+    TAKEN = 4
+    """The application has taken the socket over."""
+
+
+_NOTHING: Final = Phase.NONE.value
+_IN_APPLICATION: Final = Phase.APPLICATION.value
+"""Plain numbers: a look at a member costs 0.1 µs."""
 
 
 class Current(NamedTuple):
-    """The request that a worker has in hand."""
+    """The request that a thread has in hand."""
 
     method: str
     target: str
-    """The first 200 bytes, as received."""
+    """As received; method and target are cut where they take more than 216 bytes."""
     started: float
     """Monotonic seconds."""
+    deadline: float
+    """When it must have shown progress, in monotonic seconds; 0.0 for never."""
     phase: Phase
+
+
+class ThreadRecord:
+    """One thread's part of a slot.
+
+    Args:
+        view: the bytes of the record, writable.
+    """
+
+    __slots__ = ("_bytes", "_floats", "_ints")
+
+    def __init__(self, view: memoryview) -> None:
+        self._bytes = view
+        self._ints = view.cast("q")
+        self._floats = view.cast("d")
+
+    @property
+    def deadline(self) -> float:
+        """When the thread must have shown progress, in monotonic seconds; 0.0 while nothing is due."""
+        return self._floats[_DEADLINE]
+
+    @deadline.setter
+    def deadline(self, deadline: float) -> None:
+        self._floats[_DEADLINE] = deadline
+
+    @property
+    def phase(self) -> Phase:
+        """What the thread does with the request that it has."""
+        return Phase(self._ints[_PHASE])
+
+    @phase.setter
+    def phase(self, phase: Phase) -> None:
+        self._ints[_PHASE] = phase
+
+    @property
+    def requests(self) -> int:
+        """How many requests the thread has finished."""
+        return self._ints[_REQUESTS]
+
+    @property
+    def errors(self) -> int:
+        """How many of them were answered with an error of the worker's own."""
+        return self._ints[_ERRORS]
+
+    def begin(self, line: bytes, started: float, deadline: float = 0.0) -> None:
+        """Note the request that is now in hand, in phase `APPLICATION`.
+
+        Args:
+            line: method and target with a space between; as much is kept as there is room for.
+            started: monotonic seconds.
+            deadline: see `deadline`.
+        """
+        _BEGIN.pack_into(self._bytes, _BEGIN_OFFSET, deadline, _IN_APPLICATION, started, line)
+
+    def end(self) -> None:
+        """Note that the request is over, and count it."""
+        ints = self._ints
+        ints[_DEADLINE] = 0  # 0.0 has the same bits
+        ints[_PHASE] = _NOTHING
+        ints[_REQUESTS] += 1
+
+    def count_error(self) -> None:
+        """Count the request in hand as one that was answered with an error of the worker's own."""
+        self._ints[_ERRORS] += 1
+
+    def request(self) -> Current | None:
+        """Return the request in hand, or None while there is none.
+
+        A request that is exchanged for another one during the read is read again.
+        """
+        while True:
+            deadline, phase, started, line = _BEGIN.unpack_from(self._bytes, _BEGIN_OFFSET)
+            if phase == _NOTHING:
+                return None
+            if started == self._floats[_STARTED]:
+                method, target = _text(line).partition(" ")[::2]
+                return Current(method, target, started, deadline, Phase(phase))
 
 
 class Slot:
@@ -81,29 +180,58 @@ class Slot:
         index: which slot it is, from 0.
     """
 
-    __slots__ = ("_bytes", "_floats", "_ints", "index")
+    __slots__ = ("_bytes", "_floats", "_ints", "_records", "index")
 
     def __init__(self, view: memoryview, index: int) -> None:
         self.index = index
         self._bytes = view
-        self._ints = view.cast("q")
-        self._floats = view.cast("d")
+        self._ints = view[:_HEADER_SIZE].cast("q")
+        self._floats = view[:_HEADER_SIZE].cast("d")
+        self._records: dict[int, ThreadRecord] = {}
 
-    def clear(self, generation: int, stage: Stage) -> None:
+    def clear(self, generation: int, stage: Stage, threads: int = 1) -> None:
         """Empty every field before a fork or after a death; the arbiter's to call.
 
         Args:
             generation: of the worker that the slot is for.
             stage: what to show until the worker says something.
+            threads: how many the worker will have.
         """
-        self._bytes[: _HEADER_SIZE + _REQUEST.size] = bytes(_HEADER_SIZE + _REQUEST.size)
+        used = _HEADER_SIZE + max(threads, self.threads) * _RECORD_SIZE
+        self._bytes[:used] = bytes(used)
         self._ints[_GENERATION] = generation
         self._ints[_STAGE] = stage
+        self._ints[_THREADS] = threads
+
+    def thread(self, number: int) -> ThreadRecord:
+        """Return the record of a thread.
+
+        Args:
+            number: which one, from 0.
+
+        Raises:
+            IndexError: the worker does not have so many.
+        """
+        record = self._records.get(number)
+        if record is None:
+            if not 0 <= number < max(self.threads, 1):
+                raise IndexError(f"thread {number} of {self.threads}")
+            begin = _HEADER_SIZE + number * _RECORD_SIZE
+            record = self._records[number] = ThreadRecord(self._bytes[begin : begin + _RECORD_SIZE])
+        return record
+
+    def _all(self) -> list[ThreadRecord]:
+        return [self.thread(number) for number in range(max(self.threads, 1))]
 
     @property
     def generation(self) -> int:
         """The generation of the worker that has the slot."""
         return self._ints[_GENERATION]
+
+    @property
+    def threads(self) -> int:
+        """How many threads serve."""
+        return self._ints[_THREADS]
 
     @property
     def stage(self) -> Stage:
@@ -115,36 +243,51 @@ class Slot:
         self._ints[_STAGE] = stage
 
     @property
-    def deadline(self) -> float:
-        """When the worker must have shown progress, in monotonic seconds; 0.0 while it is idle."""
-        return self._floats[_DEADLINE]
+    def is_serving(self) -> bool:
+        """Whether the worker is ready and not stopping."""
+        return self._ints[_STAGE] == 2  # Stage.READY; siblings ask for each other often
 
-    @deadline.setter
-    def deadline(self, deadline: float) -> None:
-        self._floats[_DEADLINE] = deadline
+    @property
+    def deadline(self) -> float:
+        """When the first of its threads must have shown progress, in monotonic seconds; 0.0 for never."""
+        return min((due for record in self._all() if (due := record.deadline)), default=0.0)
 
     @property
     def requests(self) -> int:
         """How many requests the worker has finished."""
-        return self._ints[_REQUESTS]
+        return sum(record.requests for record in self._all())
 
     @property
     def errors(self) -> int:
         """How many requests the worker has answered with an error of its own."""
-        return self._ints[_ERRORS]
-
-    @errors.setter
-    def errors(self, errors: int) -> None:
-        self._ints[_ERRORS] = errors
+        return sum(record.errors for record in self._all())
 
     @property
     def busy(self) -> int:
-        """How many connections have a request in hand."""
-        return self._ints[_BUSY]
+        """How many threads have a request in hand."""
+        return len(self.current())
+
+    @property
+    def away(self) -> int:
+        """How many threads have one that takes long, so that others do without them."""
+        return self._ints[_AWAY]
+
+    @away.setter
+    def away(self, away: int) -> None:
+        self._ints[_AWAY] = away
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return self._ints[_OPEN]
+
+    @connections.setter
+    def connections(self, count: int) -> None:
+        self._ints[_OPEN] = count
 
     @property
     def idle(self) -> int:
-        """How many connections are open without a request."""
+        """How many of them wait for their client."""
         return self._ints[_IDLE]
 
     @idle.setter
@@ -152,53 +295,27 @@ class Slot:
         self._ints[_IDLE] = idle
 
     @property
-    def phase(self) -> Phase:
-        """What the worker does with the request that it has."""
-        return Phase(self._ints[_PHASE_WORD])
+    def queued(self) -> int:
+        """How many connections were in the listeners' queues when the worker last looked."""
+        return self._ints[_QUEUED]
 
-    @phase.setter
-    def phase(self, phase: Phase) -> None:
-        self._ints[_PHASE_WORD] = phase
+    @queued.setter
+    def queued(self, queued: int) -> None:
+        self._ints[_QUEUED] = queued
 
-    def request_begin(self, method: str, target: str, started: float, deadline: float = 0.0) -> None:
-        """Note the request that is now in hand, in phase `APPLICATION`.
+    @property
+    def waited(self) -> float:
+        """How long a request has waited for a thread of late, in seconds: the last one that was looked at."""
+        return self._floats[_WAITED]
 
-        Args:
-            method: the first 16 characters are kept.
-            target: the first 200 characters are kept.
-            started: monotonic seconds.
-            deadline: see `deadline`.
-        """
-        self._floats[_DEADLINE] = deadline
-        self._ints[_BUSY] += 1
-        _REQUEST.pack_into(
-            self._bytes,
-            _HEADER_SIZE,
-            started,
-            2,  # Phase.APPLICATION; the member would cost two look-ups per request
-            method.encode("latin-1", "replace"),
-            target.encode("latin-1", "replace"),
-        )
+    @waited.setter
+    def waited(self, waited: float) -> None:
+        self._floats[_WAITED] = waited
 
-    def request_end(self) -> None:
-        """Note that the request is over, and count it; the worker is idle."""
-        ints = self._ints
-        ints[_DEADLINE] = 0  # 0.0 has the same bits
-        ints[_BUSY] -= 1
-        ints[_PHASE_WORD] = 0
-        ints[_REQUESTS] += 1
-
-    def request(self) -> Current | None:
-        """Return the request in hand, or None while there is none.
-
-        A request that is exchanged for another one during the read is read again.
-        """
-        while True:
-            started, phase, method, target = _REQUEST.unpack_from(self._bytes, _HEADER_SIZE)
-            if phase == Phase.NONE:
-                return None
-            if started == self._floats[_STARTED_WORD]:
-                return Current(_text(method), _text(target), started, Phase(phase))
+    def current(self) -> list[Current]:
+        """Return the requests in hand, the one that began first in front."""
+        found = [current for record in self._all() if (current := record.request()) is not None]
+        return sorted(found, key=lambda current: current.started)
 
 
 class Scoreboard:
@@ -213,7 +330,8 @@ class Scoreboard:
 
     def __init__(self, slots: int = SLOTS) -> None:
         # MAP_SHARED | MAP_ANONYMOUS: only pages that are touched cost memory.
-        self._memory = memoryview(mmap.mmap(-1, slots * SLOT_SIZE))
+        self._memory = memoryview(mmap.mmap(-1, _PAGE + slots * SLOT_SIZE))
+        self._own = self._memory[:_PAGE].cast("q")
         self._slots: dict[int, Slot] = {}
         self.size = slots
 
@@ -229,9 +347,19 @@ class Scoreboard:
         if not 0 <= index < self.size:
             raise IndexError(f"slot {index} of {self.size}")
         if index not in self._slots:
-            view = self._memory[index * SLOT_SIZE : (index + 1) * SLOT_SIZE]
-            self._slots[index] = Slot(view, index)
+            begin = _PAGE + index * SLOT_SIZE
+            self._slots[index] = Slot(self._memory[begin : begin + SLOT_SIZE], index)
+            self._own[_REACH] = max(self._own[_REACH], index + 1)
         return self._slots[index]
+
+    def others(self, own: Slot) -> list[Slot]:
+        """Return the slots of the workers that serve now, but for one.
+
+        Args:
+            own: the one that is left out.
+        """
+        slots = [self.slot(index) for index in range(self._own[_REACH]) if index != own.index]
+        return [slot for slot in slots if slot.is_serving]
 
 
 def _text(field: bytes) -> str:

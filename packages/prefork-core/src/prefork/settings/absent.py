@@ -230,13 +230,6 @@ _ROWS: Final = (
         ("--root-path",),
     ),
     # Worker processes
-    Absent(
-        "threads",
-        _REFUSED,
-        "there is no threaded worker in this version: raise workers instead.",
-        ("--threads",),
-        asks_nothing=("1",),
-    ),
     Absent("asgi_loop", _IGNORED, _ASGI, ("--asgi-loop",), asks_nothing=("auto",)),
     Absent("asgi_lifespan", _IGNORED, _ASGI, ("--asgi-lifespan",), asks_nothing=("auto",)),
     Absent("asgi_disconnect_grace_period", _IGNORED, _ASGI, ("--asgi-disconnect-grace-period",)),

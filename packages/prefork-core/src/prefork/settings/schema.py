@@ -46,6 +46,9 @@ _HEADERS: Final = "Headers and proxies"
 _PROCESS: Final = "Process"
 _LOGGING: Final = "Logging"
 
+MOST_THREADS: Final = 256
+"""As many as a slot of the scoreboard has records for."""
+
 MOST_WORKERS: Final = 512
 """Two generations, old and new, must fit into the scoreboard's 1,024 slots."""
 
@@ -136,6 +139,16 @@ class Settings:
         "sync",
         flags=("-k", "--worker-class"),
         help="The kind of worker, by the name that its package registers.",
+    )
+    threads: int = option(
+        _WORKERS,
+        whole(1, MOST_THREADS),
+        1,
+        flags=("--threads",),
+        help=(
+            "How many threads of each worker call the application. More than one makes a sync worker a"
+            " gthread worker."
+        ),
     )
     worker_connections: int = option(
         _WORKERS,

@@ -52,13 +52,14 @@ class Child:
         server: what hooks are given as `server`.
         worker: what hooks are given as `worker`.
         slot: its part of the scoreboard.
+        siblings: returns those of the other workers that serve now.
         channel: its end of the channel to the arbiter.
         listeners: what it accepts from.
         logs: both logs.
         worker_type: the class that serves.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is another seam)
         self,
         *,
         settings: Settings,
@@ -66,6 +67,7 @@ class Child:
         server: Any,
         worker: Any,
         slot: Slot,
+        siblings: Callable[[], list[Slot]],
         channel: socket.socket,
         listeners: Sequence[Listener],
         logs: Logs,
@@ -76,6 +78,7 @@ class Child:
         self._server = server
         self._worker = worker
         self._slot = slot
+        self._siblings = siblings
         self._channel = channel
         self._listeners = listeners
         self._logs = logs
@@ -132,6 +135,7 @@ class Child:
             hooks=self._hooks,
             facade=self._worker,
             slot=self._slot,
+            siblings=self._siblings,
             end=self._channel,
             shared=self._listeners,
             logs=self._logs,

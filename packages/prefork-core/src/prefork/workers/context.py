@@ -39,6 +39,7 @@ class WorkerContext:
         hooks: those of the configuration.
         facade: what hooks are given as `worker`.
         slot: the worker's part of the scoreboard.
+        siblings: returns those of the other workers that serve now.
         end: its end of the channel to the arbiter.
         shared: the listeners.
         logs: both logs.
@@ -48,7 +49,7 @@ class WorkerContext:
         on_abort: called when the worker is about to be killed for a timeout.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is another seam)
         self,
         *,
         app: Any,
@@ -56,6 +57,7 @@ class WorkerContext:
         hooks: Hooks,
         facade: object,
         slot: Slot,
+        siblings: Callable[[], list[Slot]],
         end: socket.socket,
         shared: Sequence[Listener],
         logs: Logs,
@@ -64,6 +66,7 @@ class WorkerContext:
         self.app = app
         self.settings = settings
         self.slot = slot
+        self.siblings = siblings
         self.shared = shared
         self._hooks = hooks
         self._facade = facade
@@ -159,7 +162,6 @@ class WorkerContext:
             self.app,
             settings,
             forward,
-            self.slot,
             self.log,
             self._logs.access,
             self._request_hooks(),

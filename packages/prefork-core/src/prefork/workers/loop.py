@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: MIT
 """The poll set of a worker: which connection is served next, and when the worker has drained.
 
-One thread waits for everything: listeners, parked connections and the stop descriptor. A connection is
-accepted only when that thread has nothing else to do, so a busy worker never takes one from an idle
-sibling. Knows nothing of HTTP; `wsgi.serve` says what each connection waits for.
+One thread at a time waits for everything: listeners, parked connections and the stop descriptor. It has
+the lead (`workers.lead`). A connection is accepted only when that thread has nothing else to do, and, while
+others of the worker are in long requests, only when no sibling has fewer of them. Knows nothing of HTTP;
+`wsgi.serve` says what each connection waits for.
+
+What only the one that leads may touch needs no lock. Whoever comes out of the application without the lead
+puts its connection back under `_lock`, because the one that leads may take the descriptor of a connection
+that is somebody else's out of the poll set meanwhile.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections import deque
 from enum import Enum
 from math import inf
@@ -19,10 +25,12 @@ from typing import TYPE_CHECKING, Any, Final
 from prefork.http import Limits
 from prefork.net.poller import READ, WRITE, Poller
 from prefork.worker import StopReason
+from prefork.workers.lead import Lead
 from prefork.wsgi.connection import AWAITS_FIRST_BYTE, Connection
 from prefork.wsgi.environ import Peer, base_environ
 from prefork.wsgi.errors import ErrorStream
-from prefork.wsgi.serve import WANTS_CLOSE, WANTS_READ, WANTS_TURN
+from prefork.wsgi.serve import WANTS_CALL, WANTS_CLOSE, WANTS_READ, WANTS_TURN
+from prefork.wsgi.watch import Watch
 
 if TYPE_CHECKING:
     import socket
@@ -59,6 +67,9 @@ processes at once may reach the worker before the arbiter. After that it is left
 _ATTENTION: Final = 0.25
 """Seconds between two looks for a second, stricter order while the worker stops."""
 
+_BALANCE: Final = 0.01
+"""Seconds between two looks at siblings while new connections are left to them."""
+
 _LOCAL: Final = Peer("", "")
 
 
@@ -68,6 +79,8 @@ class Accepting(Enum):
     YES = "yes"
     PAUSED = "paused"
     """It has as many as it may, or the system has no descriptors left."""
+    LEFT = "left to siblings"
+    """More of its threads are in long requests than of a sibling's."""
     DRAINING = "draining"
     """What is queued is taken, then the listeners are closed."""
     NO = "no"
@@ -76,13 +89,24 @@ class Accepting(Enum):
 # Names for the hot path, see `prefork.http.states`.
 _YES: Final = Accepting.YES
 _PAUSED: Final = Accepting.PAUSED
+_LEFT: Final = Accepting.LEFT
 _DRAINING: Final = Accepting.DRAINING
 _NO: Final = Accepting.NO
 _QUICK: Final = StopReason.QUICK
 
 
+class Lost(Enum):
+    """How a turn ended for the thread that began it."""
+
+    NOTHING = "nothing"
+    LEAD = "the lead"
+    """Another thread leads now."""
+    ALL = "all"
+    """The worker has drained."""
+
+
 class Loop:
-    """The poll set of a worker with one thread.
+    """The poll set of a worker.
 
     Args:
         ctx: the worker's context.
@@ -100,134 +124,325 @@ class Loop:
         self._listeners = {listener.sock.fileno(): listener for listener in ctx.shared}
         errors = ErrorStream(ctx.log)
         self._bases = {fd: self._base(listener.sock, errors) for fd, listener in self._listeners.items()}
+        self._watches = [
+            Watch(ctx.slot.thread(number), settings.timeout) for number in range(settings.threads)
+        ]
+        self._lead = Lead()
+        self._lock = threading.Lock()
         self._parked: dict[int, Connection] = {}
         self._turns: deque[Connection] = deque()
+        self._open: set[Connection] = set()
         self._accepting: Accepting = _NO
         self._resume_at = inf
         self._sweep_at = inf
         self._unquiet_until = inf
         self._stop_fd = ctx.stop_fd
-        self._open = 0
         self._reason: StopReason | None = None
-        self._current: Connection | None = None
 
     def _base(self, sock: socket.socket, errors: ErrorStream) -> dict[str, Any]:
         return base_environ(
             sock.getsockname()[:2] if sock.family.name != "AF_UNIX" else None,
             script_name=os.environ.get("SCRIPT_NAME", ""),
             errors=errors,
-            multithread=False,
+            multithread=self._ctx.settings.threads > 1,
             multiprocess=self._ctx.settings.workers != 1,
         )
 
     def run(self) -> None:
-        """Serve until the worker is told to stop, and then until it has drained."""
-        self._poller.watch(self._stop_fd, READ)
-        self._accept_from_now_on()
-        self._ctx.ready()
-        while not self._turn():
+        """Serve with this thread until the worker is told to stop, and then until it has drained."""
+        self._begin()
+        watch = self._watches[0]
+        while self._turn(watch) is not Lost.ALL:
             pass
         self._close_all()
 
+    def run_threads(self) -> None:
+        """Serve with threads until the worker is told to stop, and then until it has drained.
+
+        This one, which must be the main thread, watches over the lead. It has it only while all others are in
+        the application, and then reads and writes for them.
+        """
+        self._begin()
+        for number, watch in enumerate(self._watches):
+            # Not waited for at the end: what runs then has had its graceful_timeout.
+            threading.Thread(
+                target=self._attend, args=(watch,), name=f"prefork-{number}", daemon=True
+            ).start()
+        self._lead.offer()
+        while self._lead.watch_over():
+            self._lead_for_all()
+        self._close_all()
+
+    def _begin(self) -> None:
+        self._poller.watch(self._stop_fd, READ)
+        self._accept_from_now_on()
+        self._ctx.ready()
+
+    def _attend(self, watch: Watch) -> None:
+        """The life of a thread that serves."""
+        own = threading.Lock()
+        own.acquire()
+        while True:
+            self._lead.follow(own)
+            self._balance()
+            lost = Lost.NOTHING
+            while lost is Lost.NOTHING:
+                lost = self._turn(watch)
+            if lost is Lost.ALL:
+                self._lead.end()
+                return
+            while (conn := self._next_turn()) is not None:
+                self._serve_late(conn, watch)
+
+    def _lead_for_all(self) -> None:
+        """Lead, as the main thread, until another thread does. The lead stays on offer meanwhile."""
+        if self._accepting is _YES:
+            self._stop_accepting(_LEFT)
+        while True:
+            events = self._poller.wait(min(self._patience(for_all=True), _ATTENTION))
+            if not self._lead.claim():
+                return
+            lost = self._handle(events, None)
+            if lost is Lost.ALL:
+                self._lead.end()
+                return
+            if self._lead.offer_to_followers():
+                return
+
     def aborted(self) -> None:
-        """Leave an access line for the request in hand: the worker is about to be killed."""
-        if self._current is not None:
-            self._service.killed(self._current)
+        """Leave an access line for each request in hand: the worker is about to be killed."""
+        for watch in self._watches:
+            if watch.conn is not None:
+                self._service.killed(watch.conn)
 
     # One turn
 
-    def _turn(self) -> bool:
-        """Wait for something, serve it; return whether the worker is done."""
+    def _turn(self, watch: Watch) -> Lost:
+        """Wait for something and serve it, as the thread that leads."""
+        return self._handle(self._poller.wait(self._patience()), watch)
+
+    def _handle(self, events: list[tuple[int, int]], watch: Watch | None) -> Lost:
+        """Serve what is ready.
+
+        Args:
+            events: what it is.
+            watch: of the thread that leads; None for one that must not call the application.
+        """
         before = self._accepting
-        events = self._poller.wait(self._patience())
         if self._reason is None:
             # An order comes before what else there is, because it changes how that is served.
             for fd, _ in events:
                 if fd == self._stop_fd:
                     self._obey()
         if self._reason is _QUICK:
-            return True
-        taken = 0
-        for fd, _ in events:
-            conn = self._parked.pop(fd, None)
-            if conn is not None:
-                self._serve(conn, self._service.writable if conn.watched == WRITE else self._service.readable)
-            elif fd in self._listeners:
-                taken += self._accept_in_a_row(fd)
-        for _ in range(len(self._turns)):
-            self._serve(self._turns.popleft(), self._service.proceed)
-        if not events:
-            taken = sum(map(self._accept_in_a_row, list(self._listeners)))
-        self._look_at_the_clock()
+            return Lost.ALL
+        taken = self._serve_ready(events, watch)
+        if taken >= 0 and watch is not None:
+            more = self._serve_waiting(watch, look=not events)
+            taken = taken + more if more >= 0 else -1
+        if taken < 0 or not self._look_at_the_clock(watch):
+            return Lost.LEAD
         if self._reason is not None:
             self._reason = self._ctx.stopping
-            if self._accepting is _DRAINING is before:
+            if self._accepting is _DRAINING is before and watch is not None:
                 self._leave_listeners(dry=not events and not taken)
-        self._ctx.slot.idle = len(self._parked)
-        return self._done()
+        slot = self._ctx.slot
+        slot.idle = len(self._parked)
+        slot.connections = len(self._open)
+        return Lost.ALL if self._done() else Lost.NOTHING
 
-    def _look_at_the_clock(self) -> None:
+    def _serve_ready(self, events: list[tuple[int, int]], watch: Watch | None) -> int:
+        """Serve what the poll set has reported; return how many connections are new, -1 for the lead lost.
+
+        What is not served when the lead is lost is ready still, for the next one to find.
+        """
+        taken = 0
+        parked = self._parked
+        readable, writable = self._service.readable, self._service.writable
+        for fd, _ in events:
+            conn = parked.pop(fd, None)
+            if conn is not None:
+                if not self._serve(conn, writable if conn.watched == WRITE else readable, watch):
+                    return -1
+            elif fd in self._listeners:
+                accepted = self._accept_in_a_row(fd, watch) if watch is not None else 0
+                if accepted < 0:
+                    return -1
+                taken += accepted
+            elif fd != self._stop_fd:
+                self._mute(fd)
+        return taken
+
+    def _serve_waiting(self, watch: Watch, *, look: bool) -> int:
+        """Serve the connections that have their turn; return as `_serve_ready`.
+
+        Args:
+            watch: of the thread that leads.
+            look: whether to look for new connections too, unasked.
+        """
+        for _ in range(len(self._turns)):
+            conn = self._next_turn()
+            if conn is not None and not self._serve(conn, self._service.proceed, watch):
+                return -1
+        taken = 0
+        for fd in list(self._listeners) if look else ():
+            accepted = self._accept_in_a_row(fd, watch)
+            if accepted < 0:
+                return -1
+            taken += accepted
+        return taken
+
+    def _look_at_the_clock(self, watch: Watch | None) -> bool:
+        """Do what is due; return False when the lead was lost over it."""
         now = monotonic()
-        if now >= self._sweep_at:
-            self._sweep(now)
+        if now >= self._sweep_at and not self._sweep(now, watch):
+            return False
         if now >= self._resume_at:
             self._accept_from_now_on()
+        if self._accepting is _LEFT and watch is not None:
+            self._balance()
+        return True
 
-    def _patience(self) -> float:
-        """Return how long there is nothing to do unless something arrives, in seconds."""
-        if self._turns:
+    def _patience(self, *, for_all: bool = False) -> float:
+        """Return how long there is nothing to do unless something arrives, in seconds.
+
+        Args:
+            for_all: whether it is the thread that asks which must not call the application.
+        """
+        if self._turns and not for_all:
             return 0.0
         if self._accepting is _DRAINING:
             return QUEUE_GRACE
+        if self._accepting is _LEFT and not for_all:
+            return _BALANCE
         longest = _LOOK if self._reason is None else min(_ATTENTION, self._ctx.time_left())
         until = min(self._sweep_at, self._resume_at)
         return longest if until == inf else max(min(until - monotonic(), longest), 0.0)
 
-    def _serve(self, conn: Connection, event: Any) -> Wants:
-        self._current = conn
+    def _serve(self, conn: Connection, event: Any, watch: Watch | None) -> bool:
+        """Do what is to be done with a connection, as the thread that leads; return whether it still does."""
         wants: Wants = event(conn)
-        self._current = None
-        self._place(conn, wants)
-        return wants
+        if wants is not WANTS_CALL:
+            self._place(conn, wants)
+            return True
+        if watch is None:
+            self._turns.append(conn)
+            return True
+        lead = self._lead
+        if lead.expects_long:
+            watch.conn = conn
+            lead.give_away()
+            self._answer_late(conn, watch)
+            return False
+        watch.conn = conn
+        lead.lend(watch)
+        wants = self._service.respond(conn, watch)
+        if lead.take_back():
+            watch.conn = None
+            self._place(conn, wants)
+            return True
+        self._place_late(conn, wants, watch)
+        return False
 
     def _place(self, conn: Connection, wants: Wants) -> None:
         """Do with a connection what it wants."""
         if wants is WANTS_CLOSE:
             self._close(conn)
             return
-        if wants is WANTS_TURN:
+        if wants is WANTS_TURN or wants is WANTS_CALL:
             self._turns.append(conn)
             return
         events = READ if wants is WANTS_READ else WRITE
-        if not conn.watched:
-            self._poller.watch(conn.stream.fd, events)
-        elif conn.watched != events:
-            self._poller.change(conn.stream.fd, events)
-        conn.watched = events
+        # Before it can be reported: nobody would know whose it is.
         self._parked[conn.stream.fd] = conn
         if conn.deadline < self._sweep_at:  # noqa: PLR1730 (min() costs more, and this is done for every request)
             self._sweep_at = conn.deadline
+        if conn.watched != events:
+            watched, conn.watched = conn.watched, events
+            (self._poller.change if watched else self._poller.watch)(conn.stream.fd, events)
 
     def _close(self, conn: Connection) -> None:
         if conn.watched:
             # Closing would be enough, unless the application has forked and its child holds a copy.
             self._poller.forget(conn.stream.fd)
         conn.stream.close()
-        self._open -= 1
+        self._open.discard(conn)
         if self._accepting is _PAUSED and self._resume_at == inf:
-            self._accept_from_now_on()
+            self._resume_at = 0.0
 
-    def _sweep(self, now: float) -> None:
-        """End the waits whose deadline has passed."""
-        late = [conn for conn in self._parked.values() if conn.deadline <= now]
+    def _sweep(self, now: float, watch: Watch | None) -> bool:
+        """End the waits whose deadline has passed; return False when the lead was lost over it."""
+        late = [conn for conn in list(self._parked.values()) if conn.deadline <= now]
         for conn in late:
             # The worker may have been busy. Whoever has sent, or taken, in the meantime is not late.
             del self._parked[conn.stream.fd]
-            self._serve(conn, self._service.writable if conn.watched == WRITE else self._service.readable)
+            event = self._service.writable if conn.watched == WRITE else self._service.readable
+            if not self._serve(conn, event, watch):
+                return False
             if conn.deadline <= now and self._parked.pop(conn.stream.fd, None) is not None:
-                self._serve(conn, self._service.expired)
-        earliest = min((conn.deadline for conn in self._parked.values()), default=inf)
+                self._serve(conn, self._service.expired, watch)
+        earliest = min((conn.deadline for conn in list(self._parked.values())), default=inf)
         self._sweep_at = max(earliest, now + _SWEEP)
+        return True
+
+    # Without the lead
+
+    def _next_turn(self) -> Connection | None:
+        try:
+            return self._turns.popleft()
+        except IndexError:
+            return None
+
+    def _serve_late(self, conn: Connection, watch: Watch) -> None:
+        """Serve a connection whose turn it is, as a thread that does not lead."""
+        watch.conn = conn
+        wants = self._service.proceed(conn)
+        if wants is WANTS_CALL:
+            self._answer_late(conn, watch)
+        else:
+            self._place_late(conn, wants, watch)
+
+    def _answer_late(self, conn: Connection, watch: Watch) -> None:
+        self._count_away(1)
+        began = monotonic()
+        wants = self._service.respond(conn, watch)
+        self._lead.note_length(began)
+        self._count_away(-1)
+        self._place_late(conn, wants, watch)
+
+    def _count_away(self, more: int) -> None:
+        with self._lock:
+            self._ctx.slot.away += more
+
+    def _place_late(self, conn: Connection, wants: Wants, watch: Watch) -> None:
+        with self._lock:
+            watch.conn = None
+            self._place(conn, wants)
+
+    def _mute(self, fd: int) -> None:
+        """Take the descriptor of a connection that another thread has, or that has its turn, out of the set.
+
+        It would be reported again and again. Whoever has it puts it back.
+        """
+        with self._lock:
+            if fd in self._parked:
+                return
+            theirs = [watch.conn for watch in self._watches if watch.conn is not None]
+            for conn in (*theirs, *list(self._turns)):
+                if conn.stream.fd == fd and conn.watched:
+                    self._poller.forget(fd)
+                    conn.watched = 0
+
+    def _balance(self) -> None:
+        """Leave new connections to siblings while more threads of this worker are in long requests."""
+        if self._accepting is not _YES and self._accepting is not _LEFT:
+            return
+        away = self._ctx.slot.away
+        behind = away > 0 and any(sibling.away < away for sibling in self._ctx.siblings())
+        if behind and self._accepting is _YES:
+            self._stop_accepting(_LEFT)
+        elif not behind and self._accepting is _LEFT:
+            self._accept_from_now_on()
 
     # Accepting
 
@@ -249,21 +464,29 @@ class Loop:
             self._resume_at = inf
         self._accepting = state
 
-    def _accept_in_a_row(self, fd: int) -> int:
-        """Accept while there are connections and each is done with at once; return how many there were.
+    def _accept_in_a_row(self, fd: int, watch: Watch) -> int:
+        """Accept while there are connections and each is done with at once.
 
         A connection that is parked ends the row: a sibling may have nothing to do.
+
+        Returns:
+            How many there were; -1 when the lead was lost over the last one.
         """
         until = monotonic() + _IN_A_ROW
         count = 0
-        while (wants := self._accept(fd)) is not None:
+        while (conn := self._accept(fd)) is not None:
             count += 1
-            if wants is not WANTS_CLOSE or monotonic() > until:
+            if not self._serve(conn, self._service.opened, watch):
+                return -1
+            if conn in self._open:
+                self._hurry(conn)
+                break
+            if monotonic() > until:
                 break
         return count
 
-    def _accept(self, fd: int) -> Wants | None:
-        """Accept one connection and begin to serve it; return what it wants, None if there was none."""
+    def _accept(self, fd: int) -> Connection | None:
+        """Accept one connection; return None if there was none."""
         if self._accepting is not _YES and self._accepting is not _DRAINING:
             return None
         try:
@@ -275,16 +498,18 @@ class Loop:
             elif self._listeners[fd].is_shut:
                 self._leave(fd)  # it would stay readable for ever
             return None
-        self._open += 1
         peer = Peer(address[0], str(address[1])) if isinstance(address, tuple) else _LOCAL
         conn = Connection(connected, peer, self._bases[fd], self._limits, self._service)
-        wants = self._serve(conn, self._service.opened)
+        self._open.add(conn)
+        if len(self._open) >= self._ctx.settings.worker_connections and self._accepting is _YES:
+            self._stop_accepting(_PAUSED)
+        return conn
+
+    def _hurry(self, conn: Connection) -> None:
+        """Give a connection that is accepted during the stop little time for its first byte."""
         if self._reason is not None and conn.waits is AWAITS_FIRST_BYTE:
             conn.deadline = min(conn.deadline, monotonic() + FRESH_GRACE)
             self._sweep_at = min(self._sweep_at, conn.deadline)
-        if self._open >= self._ctx.settings.worker_connections and self._accepting is _YES:
-            self._stop_accepting(_PAUSED)
-        return wants
 
     def _exhausted(self, error: OSError) -> None:
         """The system has no descriptor or memory left: let connections wait in the queue for a while."""
@@ -307,13 +532,13 @@ class Loop:
         if self._reason is not StopReason.DRAIN:
             self._stop_accepting(_NO)
         else:
-            if self._accepting is _PAUSED:
+            if self._accepting is _PAUSED or self._accepting is _LEFT:
                 self._accept_from_now_on()
             self._accepting = _DRAINING
             self._unquiet_until = monotonic() + _QUIET_GRACE
-        for conn in [conn for conn in self._parked.values() if conn.waits is AWAITS_FIRST_BYTE]:
-            del self._parked[conn.stream.fd]
-            self._dismiss(conn)
+        for conn in [conn for conn in list(self._parked.values()) if conn.waits is AWAITS_FIRST_BYTE]:
+            if self._parked.pop(conn.stream.fd, None) is not None:
+                self._dismiss(conn)
 
     def _leave_listeners(self, *, dry: bool) -> None:
         """Close, while draining, the listeners of which nothing more is to be taken.
@@ -333,7 +558,7 @@ class Loop:
 
     def _dismiss(self, conn: Connection) -> None:
         """Close an idle connection, unless a request has arrived on it or may be on its way."""
-        self._serve(conn, self._service.readable)
+        self._serve(conn, self._service.readable, None)
         if conn.waits is not AWAITS_FIRST_BYTE or self._parked.pop(conn.stream.fd, None) is None:
             return
         if conn.fresh:
@@ -347,11 +572,11 @@ class Loop:
             return False
         if self._reason is _QUICK or not self._ctx.time_left():
             return True
-        return self._accepting is _NO and not self._parked and not self._turns
+        return self._accepting is _NO and not self._open
 
     def _close_all(self) -> None:
         left = 0
-        for conn in [*self._parked.values(), *self._turns]:
+        for conn in list(self._open):
             left += self._service.dropped(conn)
             conn.stream.close()
         if left:

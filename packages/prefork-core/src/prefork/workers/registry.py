@@ -41,6 +41,16 @@ def find(name: str) -> type[Worker]:
     return _check(name, _load(found[0]), owners[0])
 
 
+def chosen(name: str, threads: int) -> str:
+    """Return the name of the worker class that serves: sync with several threads is gthread, as in gunicorn.
+
+    Args:
+        name: as given to `-k`.
+        threads: how many threads each worker has.
+    """
+    return "gthread" if name == "sync" and threads > 1 else name
+
+
 def names() -> list[str]:
     """Return the names of all installed worker classes."""
     return sorted({entry.name for entry in _entries()})

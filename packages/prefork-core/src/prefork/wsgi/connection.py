@@ -34,6 +34,8 @@ class Waits(Enum):
     FLUSH = "client taking the response"
     DRAIN = "rest of a body that nobody wants"
     LINGER = "client closing"
+    THREAD = "a thread"
+    """Its request is there, and may be answered as soon as a thread has time."""
 
 
 # Names for the hot path, see `prefork.http.states`.
@@ -43,10 +45,11 @@ AWAITS_BODY: Final = Waits.BODY
 AWAITS_FLUSH: Final = Waits.FLUSH
 AWAITS_DRAIN: Final = Waits.DRAIN
 AWAITS_LINGER: Final = Waits.LINGER
+AWAITS_THREAD: Final = Waits.THREAD
 
 
-class Limit(Protocol):
-    """What a connection must know of its worker."""
+class Terms(Protocol):
+    """What all connections of a worker have in common."""
 
     body_timeout: float
     write_timeout: float
@@ -54,11 +57,18 @@ class Limit(Protocol):
     closes_at_once: bool
     """Whether nothing is done between the last bytes of a response and the close of its connection."""
 
-    def waiting(self, deadline: float, *, to_write: bool) -> None:
-        """Note that a thread waits for the client, to take or to send, until a deadline (monotonic)."""
+
+class Hears(Protocol):
+    """Who is told how the application and its client get on; see `prefork.wsgi.watch.Watch`."""
 
     def progress(self) -> None:
         """Note that the request being served has moved."""
+
+    def waiting(self, deadline: float, *, to_write: bool) -> None:
+        """Note that the application waits for its client, to take or to send, until a deadline."""
+
+    def failed(self) -> None:
+        """Note that the request is answered with an error of the worker's own."""
 
 
 class Connection:
@@ -69,7 +79,7 @@ class Connection:
         peer: its other end.
         base: what all environs of its listener share.
         limits: what the peer may send.
-        worker: limits of time, and who hears of progress.
+        terms: limits of time and pace.
 
     Attributes:
         waits: what it waits for.
@@ -83,6 +93,7 @@ class Connection:
         outcome: what the access log will say of the request.
         refused: the status of the error response sent in place of the application's, 0 for none.
         refused_bytes: how many bytes the body of that had.
+        watch: that of the thread that calls the application.
     """
 
     __slots__ = (
@@ -90,7 +101,7 @@ class Connection:
         "_body_pace",
         "_collected",
         "_pace",
-        "_worker",
+        "_terms",
         "base",
         "began",
         "close_body",
@@ -105,17 +116,18 @@ class Connection:
         "response",
         "stream",
         "waits",
+        "watch",
         "watched",
     )
 
     def __init__(
-        self, sock: socket.socket, peer: Peer, base: Mapping[str, Any], limits: Limits, worker: Limit
+        self, sock: socket.socket, peer: Peer, base: Mapping[str, Any], limits: Limits, terms: Terms
     ) -> None:
         self.stream = Stream(sock)
         self.http = ServerConnection(limits)
         self.peer = peer
         self.base = base
-        self._worker = worker
+        self._terms = terms
         self._ahead: list[bytes] = []
         self._collected = 0  # bytes in it
         self._body_pace: Pace | None = None
@@ -131,12 +143,13 @@ class Connection:
         self.outcome = "ok"
         self.refused = 0
         self.refused_bytes = 0
+        self.watch: Hears
 
     def await_body(self) -> None:
         """Begin to wait for body bytes; sets the deadline."""
         now = monotonic()
         if self._body_pace is None:
-            self._body_pace = Pace(self._worker.body_timeout, self._worker.min_rate, now)
+            self._body_pace = Pace(self._terms.body_timeout, self._terms.min_rate, now)
         else:
             self._body_pace.resume(now)
         self._pace = self._body_pace
@@ -144,7 +157,7 @@ class Connection:
 
     def await_flush(self) -> None:
         """Begin to wait for the client to take the response; sets the deadline."""
-        self._pace = Pace(self._worker.write_timeout, self._worker.min_rate, monotonic())
+        self._pace = Pace(self._terms.write_timeout, self._terms.min_rate, monotonic())
         self.deadline = self._pace.deadline()
 
     def await_close(self, timeout: float) -> None:
@@ -165,7 +178,7 @@ class Connection:
             timeout: as of `await_close`.
         """
         if self._pace is None:
-            self._pace = Pace(timeout, self._worker.min_rate, self.began)
+            self._pace = Pace(timeout, self._terms.min_rate, self.began)
         self.moved(count)
 
     def moved(self, count: int) -> None:
@@ -218,7 +231,7 @@ class Connection:
                     f"the request body is broken: {error.message}", error.status
                 ) from error
             if found is not None:
-                self._worker.progress()
+                self.watch.progress()
                 return found
             self._receive_body()
 
@@ -231,7 +244,7 @@ class Connection:
             # Also when nothing is to be waited for: what the application did is not the client's fault.
             self.await_body()
         if data is None:
-            self._worker.waiting(self.deadline, to_write=False)
+            self.watch.waiting(self.deadline, to_write=False)
             if not self.stream.wait(self.deadline, monotonic, to_write=False):
                 self.http.persistent = False
                 raise ClientStalled("the client sends its body too slowly", 408)
@@ -249,7 +262,7 @@ class Connection:
         self.stream.send(data)
         if self.stream.pending > PENDING_LIMIT:
             self._push()
-        self._worker.progress()
+        self.watch.progress()
 
     def send_last(self, data: bytes) -> None:
         """Send the last bytes of a response; what the client does not take is left to the poll set.
@@ -257,14 +270,14 @@ class Connection:
         Raises:
             ClientDisconnected: the client went away.
         """
-        self.stream.send(data, final=self._worker.closes_at_once and not self.http.persistent)
+        self.stream.send(data, final=self._terms.closes_at_once and not self.http.persistent)
 
     def _push(self) -> None:
         """Wait until the client has taken enough for the application to go on."""
         stream = self.stream
         self.await_flush()
         while stream.pending > PENDING_LIMIT // 2:
-            self._worker.waiting(self.deadline, to_write=True)
+            self.watch.waiting(self.deadline, to_write=True)
             if not stream.wait(self.deadline, monotonic, to_write=True):
                 raise ClientStalled("the client takes the response too slowly")
             before = stream.taken

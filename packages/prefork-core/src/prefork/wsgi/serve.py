@@ -9,6 +9,7 @@ poll set calls again. So half a request costs no thread.
 from __future__ import annotations
 
 from enum import Enum
+from itertools import count
 from math import inf
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +20,6 @@ from prefork.http.states import READING_BODY, READING_DONE, WRITING_DONE, WRITIN
 from prefork.net.clock import http_date
 from prefork.net.stream import rest_of
 from prefork.observe.access import Exchange
-from prefork.process.scoreboard import Phase
 from prefork.wsgi.connection import (
     AWAITS_BODY,
     AWAITS_DRAIN,
@@ -27,6 +27,7 @@ from prefork.wsgi.connection import (
     AWAITS_FLUSH,
     AWAITS_HEAD,
     AWAITS_LINGER,
+    AWAITS_THREAD,
     Connection,
 )
 from prefork.wsgi.environ import make_environ
@@ -41,9 +42,9 @@ if TYPE_CHECKING:
     from prefork.http.forwarded import ForwardPolicy
     from prefork.net.stream import FilePart
     from prefork.observe.access import AccessLog
-    from prefork.process.scoreboard import Slot
     from prefork.settings import Settings
     from prefork.wsgi.requesthooks import RequestHooks
+    from prefork.wsgi.watch import Watch
 
 BODY_HELD: Final = 64 * 1024
 """Bytes of body that are collected before the application is called."""
@@ -67,6 +68,8 @@ class Wants(Enum):
     """Call `Service.writable` when the client takes something."""
     TURN = "turn"
     """Call `Service.proceed` soon: another request is here already, but others come first."""
+    CALL = "call"
+    """Call `Service.respond`, in a thread that can wait for the application."""
     CLOSE = "close"
     """Close it."""
 
@@ -75,6 +78,7 @@ class Wants(Enum):
 WANTS_READ: Final = Wants.READ
 WANTS_WRITE: Final = Wants.WRITE
 WANTS_TURN: Final = Wants.TURN
+WANTS_CALL: Final = Wants.CALL
 WANTS_CLOSE: Final = Wants.CLOSE
 
 
@@ -85,7 +89,6 @@ class Service:
         app: the WSGI callable.
         settings: the resolved settings.
         forward: what proxies may say.
-        slot: the worker's part of the scoreboard.
         log: the error log.
         access: the access log, None for none.
         hooks: runs the hooks of a request, None when there are none.
@@ -94,12 +97,11 @@ class Service:
         max_requests: that number, 0 for none.
     """
 
-    def __init__(  # noqa: PLR0913 (each is another seam)
+    def __init__(
         self,
         app: Callable[..., Any],
         settings: Settings,
         forward: ForwardPolicy,
-        slot: Slot,
         log: logging.Logger,
         access: AccessLog | None,
         hooks: RequestHooks | None,
@@ -113,43 +115,24 @@ class Service:
         self.min_rate = settings.min_rate
         self._app = app
         self._forward = forward
-        self._slot = slot
         self._log = log
         self._access = access
         self._hooks = hooks
         self.closes_at_once = hooks is None
         self._header_timeout = settings.header_timeout or inf
-        self._timeout = settings.timeout
         self._first_byte_timeout = settings.keepalive or settings.header_timeout or inf
         self._keepalive = keepalive
         self._server = settings.server_header
         self._sendfile = settings.sendfile
         self._max_requests = max_requests
+        self._served = count(1)  # its next() is atomic, whichever thread asks
         self._retire = retire
-        self._waited = False
 
-    # What the worker that watches over this one hears
-
-    def progress(self) -> None:
-        """Note that the request being served has moved."""
-        if self._waited:
-            self._waited = False
-            self._slot.phase = Phase.APPLICATION
-        if self._timeout:
-            self._slot.deadline = monotonic() + self._timeout
-
-    def waiting(self, deadline: float, *, to_write: bool) -> None:
-        """Note that the application waits for its client, which has a deadline of its own."""
-        self._waited = True
-        self._slot.phase = Phase.WRITING if to_write else Phase.READING
-        if self._timeout:
-            self._slot.deadline = 0.0 if deadline == inf else deadline + self._timeout
+    # Events of one connection
 
     def stop_keeping(self) -> None:
         """Announce `Connection: close` on every response from now on."""
         self._keepalive = 0.0
-
-    # Events of one connection
 
     def opened(self, conn: Connection) -> Wants:
         """Begin to serve a connection that was just accepted."""
@@ -180,7 +163,9 @@ class Service:
         try:
             if conn.waits is AWAITS_DRAIN:
                 return self._next(conn) if conn.discard() else WANTS_READ
-            if conn.waits is AWAITS_BODY:
+            if conn.waits is AWAITS_THREAD:
+                ready = True
+            elif conn.waits is AWAITS_BODY:
                 ready = conn.read_ahead(BODY_HELD)
             else:
                 request = conn.http.next_request()
@@ -193,7 +178,18 @@ class Service:
             return self._gone(conn)
         if not ready:
             return WANTS_READ
-        self._respond(conn)
+        conn.waits = AWAITS_THREAD
+        return WANTS_CALL
+
+    def respond(self, conn: Connection, watch: Watch) -> Wants:
+        """Answer the request that has come on a connection; the application may take its time.
+
+        Args:
+            conn: the connection, which wanted `CALL`.
+            watch: that of the calling thread.
+        """
+        conn.watch = watch
+        self._respond(conn, watch)
         return self._responded(conn)
 
     def _incomplete(self, conn: Connection) -> Wants:
@@ -231,7 +227,7 @@ class Service:
 
     def dropped(self, conn: Connection) -> bool:
         """Give a connection up because the worker ends; return whether it had a request."""
-        busy = conn.waits in {AWAITS_HEAD, AWAITS_BODY, AWAITS_FLUSH}
+        busy = conn.waits in {AWAITS_HEAD, AWAITS_BODY, AWAITS_FLUSH, AWAITS_THREAD}
         self._gone(conn)
         return busy
 
@@ -277,15 +273,13 @@ class Service:
 
     # The application
 
-    def _respond(self, conn: Connection) -> None:
+    def _respond(self, conn: Connection, watch: Watch) -> None:
         """Call the application and send what it answers, as far as the client takes it."""
         request = conn.http.request
         assert request is not None
-        slot = self._slot
-        now = monotonic()
         if not self._keepalive:
             conn.http.persistent = False
-        slot.request_begin(request.method, request.target, now, now + self._timeout if self._timeout else 0.0)
+        watch.begin(request, monotonic())
         response = conn.response = Response(conn.http, conn, http_date, self._server)
         try:
             forwarded = self._forward.apply(request, conn.peer.address)
@@ -315,7 +309,7 @@ class Service:
             )
         if self._hooks is not None and conn.environ is not None:
             self._hooks.after(request, conn.environ, response)
-        slot.request_end()
+        watch.end()
 
     def _call(self, conn: Connection, environ: dict[str, Any], response: Response) -> None:
         body = self._app(environ, response.start)
@@ -372,7 +366,7 @@ class Service:
         if conn.http.writing is WRITING_DONE:
             return  # the client has its answer; only close() has raised
         conn.outcome = "error"
-        self._slot.errors += 1
+        conn.watch.failed()
         if conn.http.writing is WRITING_HEAD:
             self._send_error(conn, 500)
         else:
@@ -382,7 +376,7 @@ class Service:
         """A file that was being sent cannot be read any more, or has become shorter."""
         self._log.error("error in the response: %s", error)
         conn.outcome = "error"
-        self._slot.errors += 1
+        conn.watch.failed()
         return self._gone(conn)
 
     def _forget_unsent(self, conn: Connection) -> None:
@@ -419,8 +413,7 @@ class Service:
         if self._access is not None:
             self._write_access(conn)
         conn.response = None
-        if self._max_requests and self._slot.requests >= self._max_requests:
-            self._max_requests = 0
+        if self._max_requests and next(self._served) == self._max_requests:
             self._retire()
 
     def _next(self, conn: Connection) -> Wants:
@@ -477,7 +470,7 @@ class Service:
 
     def _gone(self, conn: Connection) -> Wants:
         """The client closed the connection, or broke it."""
-        if conn.waits in {AWAITS_HEAD, AWAITS_BODY, AWAITS_FLUSH}:
+        if conn.waits in {AWAITS_HEAD, AWAITS_BODY, AWAITS_FLUSH, AWAITS_THREAD}:
             if conn.outcome == "ok":
                 conn.outcome = "aborted"
             conn.http.abort()

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""What a thread tells the arbiter of the request that it has in hand.
+
+Decides when the request counts as stuck: `timeout` after its last progress, and, while it waits for its
+client, `timeout` after the deadline that the client has. Each thread has a watch of its own.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from prefork.process.scoreboard import Phase
+
+if TYPE_CHECKING:
+    from prefork.http import Request
+    from prefork.process.scoreboard import ThreadRecord
+    from prefork.wsgi.connection import Connection
+
+
+class Watch:
+    """One thread's watch over its request.
+
+    Args:
+        record: the thread's part of the scoreboard.
+        timeout: seconds that a request may go on without progress, 0 for no limit.
+
+    Attributes:
+        conn: the connection whose request the thread has in hand, None for none.
+    """
+
+    __slots__ = ("_record", "_timeout", "_waited", "conn")
+
+    def __init__(self, record: ThreadRecord, timeout: float) -> None:
+        self._record = record
+        self._timeout = timeout
+        self._waited = False
+        self.conn: Connection | None = None
+
+    def begin(self, request: Request, now: float) -> None:
+        """Note that the application is about to be called.
+
+        Args:
+            request: with what.
+            now: monotonic seconds.
+        """
+        line = f"{request.method} {request.target}".encode("latin-1", "replace")
+        self._record.begin(line, now, now + self._timeout if self._timeout else 0.0)
+
+    def end(self) -> None:
+        """Note that the request is over."""
+        self._record.end()
+
+    def failed(self) -> None:
+        """Note that it is answered with an error of the worker's own."""
+        self._record.count_error()
+
+    def progress(self) -> None:
+        """Note that the request has moved."""
+        if self._waited:
+            self._waited = False
+            self._record.phase = Phase.APPLICATION
+        if self._timeout:
+            self._record.deadline = monotonic() + self._timeout
+
+    def waiting(self, deadline: float, *, to_write: bool) -> None:
+        """Note that the application waits for its client.
+
+        Args:
+            deadline: of the client, in monotonic seconds; infinity for none.
+            to_write: whether it waits for the client to take bytes; else to send some.
+        """
+        self._waited = True
+        self._record.phase = Phase.WRITING if to_write else Phase.READING
+        if self._timeout:
+            self._record.deadline = 0.0 if deadline == inf else deadline + self._timeout

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""Threads, one poll set: what differs from the loop with one thread (`test_loop.py`)."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from deadlines import PATIENCE, eventually
+from serving import Serving
+
+from prefork.supervisor.messages import Order
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GET = b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+class Gate:
+    """An application that holds requests to /hold until they are let go, and answers with its path."""
+
+    def __init__(self) -> None:
+        self.held = threading.Semaphore(0)
+        self.holding: list[str] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        path = environ["PATH_INFO"]
+        if path.startswith("/hold"):
+            self.holding.append(path)
+            assert self.held.acquire(timeout=PATIENCE)
+        body = f"{path} {environ['wsgi.multithread']}".encode()
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+
+def threads(app: Gate, folder: Path, count: int = 2, **settings: Any) -> Serving:
+    return Serving(app, folder, keepalive=75.0, settings={"threads": count, **settings})
+
+
+def test_requests_are_answered_on_a_connection_that_stays_open(tmp_path: Path) -> None:
+    with threads(Gate(), tmp_path) as server, server.client() as client:
+        for number in range(200):
+            client.send(GET % b"/%d" % number)
+            assert client.answer().body == b"/%d True" % number
+
+
+def test_a_request_that_takes_long_does_not_hold_up_others(tmp_path: Path) -> None:
+    gate = Gate()
+    with threads(gate, tmp_path) as server, server.client() as slow, server.client() as quick:
+        slow.send(GET % b"/hold")
+        eventually(lambda: gate.holding)
+        for _ in range(50):
+            quick.send(GET % b"/quick")
+            assert quick.answer().body == b"/quick True"
+        gate.held.release()
+        assert slow.answer().body == b"/hold True"
+
+
+def test_as_many_requests_run_at_once_as_there_are_threads_and_the_next_waits(tmp_path: Path) -> None:
+    gate = Gate()
+    with threads(gate, tmp_path, 3) as server:
+        clients = [server.client() for _ in range(4)]
+        for client in clients:
+            client.send(GET % b"/hold")
+        eventually(lambda: len(gate.holding) == 3)
+        eventually(lambda: server.slot.busy == 3)
+        for _ in clients:
+            gate.held.release()
+        assert [client.answer().body for client in clients] == [b"/hold True"] * 4
+        for client in clients:
+            client.close()
+
+
+def test_while_all_threads_are_busy_what_arrives_is_read_and_answered_in_its_turn(tmp_path: Path) -> None:
+    gate = Gate()
+    with threads(gate, tmp_path) as server:
+        waiting = [server.client() for _ in range(5)]
+        for client in waiting:  # their connections are known before the threads are gone
+            client.send(GET % b"/first")
+            assert client.answer().body == b"/first True"
+        busy = [server.client() for _ in range(2)]
+        for client in busy:
+            client.send(GET % b"/hold")
+        eventually(lambda: len(gate.holding) == 2)
+        for client in waiting:
+            client.send(GET % b"/second")
+        gate.held.release()
+        assert [client.answer().body for client in waiting] == [b"/second True"] * 5
+        gate.held.release()
+        assert [client.answer().body for client in busy] == [b"/hold True"] * 2
+        for client in (*waiting, *busy):
+            client.close()
+
+
+def test_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:
+    with threads(Gate(), tmp_path, 4) as server, server.client() as client:
+        client.send(b"".join(GET % b"/%d" % number for number in range(100)))
+        assert [client.answer().body for _ in range(100)] == [b"/%d True" % n for n in range(100)]
+
+
+@pytest.mark.parametrize("order", [Order.DRAIN, Order.LEAVE])
+def test_a_worker_that_must_stop_finishes_what_its_threads_have(tmp_path: Path, order: Order) -> None:
+    gate = Gate()
+    with threads(gate, tmp_path) as server, server.client() as client, server.client() as idle:
+        idle.send(GET % b"/idle")
+        assert idle.answer().body == b"/idle True"
+        client.send(GET % b"/hold")
+        eventually(lambda: gate.holding)
+        server.order(order)
+        assert idle.rest() == b""
+        gate.held.release()
+        assert client.answer().body == b"/hold True"
+        server.ended()
+
+
+def test_a_client_that_resets_while_its_request_runs_harms_nobody(tmp_path: Path) -> None:
+    gate = Gate()
+    with threads(gate, tmp_path) as server, server.client() as other:
+        for _ in range(20):
+            with server.client() as client:
+                client.send(GET % b"/hold")
+                eventually(lambda: gate.holding)
+                client.reset()
+            gate.holding.clear()
+            gate.held.release()
+            other.send(GET % b"/other")
+            assert other.answer().body == b"/other True"
+        eventually(lambda: server.slot.connections == 1)
+
+
+def test_half_a_request_and_idle_connections_cost_no_thread(tmp_path: Path) -> None:
+    with threads(Gate(), tmp_path) as server:
+        halves = [server.client() for _ in range(50)]
+        for half in halves:
+            half.send(b"GET /half HTTP/1.1\r\n")
+        with server.client() as client:
+            client.send(GET % b"/whole")
+            assert client.answer().body == b"/whole True"
+        for half in halves:
+            half.send(b"Host: a\r\n\r\n")
+            assert half.answer().body == b"/half True"
+            half.close()
