@@ -66,8 +66,8 @@ def test_every_answer_is_a_sentence(row: Absent) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("threads", 1),
-        ("threads", "1"),
+        ("dirty_threads", 1),
+        ("dirty_threads", "1"),
         ("certfile", None),
         ("preload_app", False),
         ("proxy_protocol", "off"),
@@ -80,9 +80,7 @@ def test_a_value_that_asks_for_nothing_does_not_matter(name: str, value: object)
     assert not ABSENT[name].matters(value)
 
 
-@pytest.mark.parametrize(
-    "name", ["certfile", "proxy_protocol", "permit_obsolete_folding", "threads", "protocol"]
-)
+@pytest.mark.parametrize("name", ["certfile", "proxy_protocol", "permit_obsolete_folding", "protocol"])
 def test_what_changes_security_or_behaviour_is_refused(name: str) -> None:
     assert ABSENT[name].verdict is Verdict.REFUSED
 

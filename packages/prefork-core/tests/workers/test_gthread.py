@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,10 @@ from serving import Serving
 from prefork.supervisor.messages import Order
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from raw_client import Client
 
 GET = b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -35,7 +39,7 @@ class Gate:
         return [body]
 
 
-def threads(app: Gate, folder: Path, count: int = 2, **settings: Any) -> Serving:
+def threads(app: Callable[..., Any], folder: Path, count: int = 2, **settings: Any) -> Serving:
     return Serving(app, folder, keepalive=75.0, settings={"threads": count, **settings})
 
 
@@ -92,6 +96,38 @@ def test_while_all_threads_are_busy_what_arrives_is_read_and_answered_in_its_tur
         assert [client.answer().body for client in busy] == [b"/hold True"] * 2
         for client in (*waiting, *busy):
             client.close()
+
+
+def test_clients_that_keep_asking_do_not_starve_new_ones(tmp_path: Path) -> None:
+    """20 clients ask again at once, 2 threads: each of 20 that come later is served too."""
+    over = threading.Event()
+
+    def app(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        time.sleep(0.003)  # what makes the request a long one
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+
+    def ask(client: Client) -> None:
+        while not over.is_set():
+            client.send(GET % b"/")
+            client.answer()
+
+    with threads(app, tmp_path) as server:
+        asking = [threading.Thread(target=ask, args=(server.client(),)) for _ in range(20)]
+        for thread in asking:
+            thread.start()
+        eventually(lambda: server.slot.requests > 100)
+        try:
+            for _ in range(20):
+                with server.client() as client:
+                    before = server.slot.requests
+                    client.send(GET % b"/new")
+                    assert client.answer().status == 200
+                    assert server.slot.requests - before < 100
+        finally:
+            over.set()
+            for thread in asking:
+                thread.join()
 
 
 def test_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:

@@ -130,3 +130,17 @@ def test_a_plugin_that_cannot_be_imported_is_named_with_its_error(tmp_path: Path
 def test_the_name_of_gunicorns_class_is_no_worker_of_ours() -> None:
     with pytest.raises(ConfigError, match=r"cannot be loaded|not a subclass"):
         registry.find("gunicorn.workers.sync.SyncWorker")
+
+
+def test_sync_with_several_threads_is_gthread_and_other_names_stay() -> None:
+    asked = [("sync", 1), ("sync", 4), ("gthread", 1), ("own:Worker", 4)]
+    assert [registry.chosen(name, threads) for name, threads in asked] == [
+        "sync",
+        "gthread",
+        "gthread",
+        "own:Worker",
+    ]
+
+
+def test_both_own_workers_are_found_by_their_names() -> None:
+    assert {"sync", "gthread"} <= set(registry.names())

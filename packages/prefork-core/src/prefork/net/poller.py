@@ -13,7 +13,7 @@ from typing import Final
 
 READ: Final = select.EPOLLIN | select.EPOLLRDHUP
 WRITE: Final = select.EPOLLOUT
-_MOST_EVENTS: Final = 64
+MOST_EVENTS: Final = 64
 
 
 class Poller:
@@ -40,14 +40,16 @@ class Poller:
         """Stop watching a descriptor. One that is closed is forgotten by the kernel."""
         self._epoll.unregister(fd)
 
-    def wait(self, timeout: float) -> list[tuple[int, int]]:
-        """Return what is ready, as pairs of descriptor and events.
+    def wait(self, timeout: float, most: int = MOST_EVENTS) -> list[tuple[int, int]]:
+        """Return what is ready, as pairs of descriptor and events; what was ready first comes first.
 
         Args:
             timeout: seconds to wait at most; infinity for as long as it takes.
+            most: how many to return. Those that are returned and still ready then go to the end of the
+                kernel's queue, so who wants to serve but one must ask for one.
         """
         # poll() rounds up to whole milliseconds, so a deadline has passed when it returns.
-        return self._epoll.poll(-1 if timeout == inf else max(timeout, 0.0), _MOST_EVENTS)
+        return self._epoll.poll(-1 if timeout == inf else max(timeout, 0.0), most)
 
     def close(self) -> None:
         """Close the set itself."""

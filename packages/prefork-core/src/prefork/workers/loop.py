@@ -133,6 +133,7 @@ class Loop:
         self._turns: deque[Connection] = deque()
         self._open: set[Connection] = set()
         self._accepting: Accepting = _NO
+        self._new_first = False
         self._resume_at = inf
         self._sweep_at = inf
         self._unquiet_until = inf
@@ -191,7 +192,9 @@ class Loop:
             if lost is Lost.ALL:
                 self._lead.end()
                 return
-            while (conn := self._next_turn()) is not None:
+            # One, then it is the others' turn: who has a connection open must not keep new ones out.
+            conn = self._next_turn()
+            if conn is not None:
                 self._serve_late(conn, watch)
 
     def _lead_for_all(self) -> None:
@@ -219,7 +222,14 @@ class Loop:
 
     def _turn(self, watch: Watch) -> Lost:
         """Wait for something and serve it, as the thread that leads."""
-        return self._handle(self._poller.wait(self._patience()), watch)
+        if not self._lead.expects_long:
+            return self._handle(self._poller.wait(self._patience()), watch)
+        self._new_first = not self._new_first
+        for fd in list(self._listeners) if self._new_first else ():
+            if self._accept_in_a_row(fd, watch) < 0:
+                return Lost.LEAD
+        # With more than one the others would lose their places in the queue when the lead goes.
+        return self._handle(self._poller.wait(self._patience(), 1), watch)
 
     def _handle(self, events: list[tuple[int, int]], watch: Watch | None) -> Lost:
         """Serve what is ready.
