@@ -178,3 +178,18 @@ def test_half_a_request_and_idle_connections_cost_no_thread(tmp_path: Path) -> N
             half.send(b"Host: a\r\n\r\n")
             assert half.answer().body == b"/half True"
             half.close()
+
+
+def test_a_thread_that_dies_ends_the_worker(tmp_path: Path) -> None:
+    """It may have had the lead, and nobody would serve any more."""
+
+    def app(_environ: dict[str, Any], _start_response: Any) -> list[bytes]:
+        raise KeyboardInterrupt
+
+    def life() -> None:
+        with threads(app, tmp_path) as server, server.client() as client:
+            client.send(GET % b"/")
+            eventually(lambda: not server.running)
+
+    with pytest.raises(KeyboardInterrupt):
+        life()

@@ -128,6 +128,7 @@ class Loop:
             Watch(ctx.slot.thread(number), settings.timeout) for number in range(settings.threads)
         ]
         self._lead = Lead()
+        self._crash: BaseException | None = None
         self._lock = threading.Lock()
         self._parked: dict[int, Connection] = {}
         self._turns: deque[Connection] = deque()
@@ -166,12 +167,12 @@ class Loop:
         self._begin()
         for number, watch in enumerate(self._watches):
             # Not waited for at the end: what runs then has had its graceful_timeout.
-            threading.Thread(
-                target=self._attend, args=(watch,), name=f"prefork-{number}", daemon=True
-            ).start()
+            threading.Thread(target=self._live, args=(watch,), name=f"prefork-{number}", daemon=True).start()
         self._lead.offer()
         while self._lead.watch_over():
             self._lead_for_all()
+        if self._crash is not None:
+            raise self._crash
         self._close_all()
 
     def _begin(self) -> None:
@@ -179,8 +180,15 @@ class Loop:
         self._accept_from_now_on()
         self._ctx.ready()
 
+    def _live(self, watch: Watch) -> None:
+        """The life of a thread that serves. One that dies ends the worker: it may have had the lead."""
+        try:
+            self._attend(watch)
+        except BaseException as error:  # noqa: BLE001 (raised again by the main thread)
+            self._crash = error
+            self._lead.end()
+
     def _attend(self, watch: Watch) -> None:
-        """The life of a thread that serves."""
         own = threading.Lock()
         own.acquire()
         while True:
@@ -198,18 +206,17 @@ class Loop:
                 self._serve_late(conn, watch)
 
     def _lead_for_all(self) -> None:
-        """Lead, as the main thread, until another thread does. The lead stays on offer meanwhile."""
+        """Lead, as the main thread, until another thread does. The lead is on offer while this one waits."""
+        if not self._lead.claim():
+            return
         if self._accepting is _YES:
             self._stop_accepting(_LEFT)
-        while True:
+        while not self._lead.offer_to_followers():
             events = self._poller.wait(min(self._patience(for_all=True), _ATTENTION))
             if not self._lead.claim():
                 return
-            lost = self._handle(events, None)
-            if lost is Lost.ALL:
+            if self._handle(events, None) is Lost.ALL:
                 self._lead.end()
-                return
-            if self._lead.offer_to_followers():
                 return
 
     def aborted(self) -> None:
