@@ -266,7 +266,6 @@ class TestGunicornsFile:
     @pytest.mark.parametrize(
         ("line", "said"),
         [
-            ("threads = 4", "there is no threaded worker in this version: raise workers instead"),
             ("certfile = '/etc/shop.pem'", "end it in a proxy in front"),
             ("worker_class = 'gevent'", "there is no worker class 'gevent'"),
             ("worker_class = 'uvicorn.workers.UvicornWorker'", "uvicorn.workers.UvicornWorker"),
