@@ -136,7 +136,7 @@ class Loop:
         self._accepting: Accepting = _NO
         self._new_first = False
         self._resume_at = inf
-        self._sweep_at = inf
+        self._sweep_at = 0.0
         self._unquiet_until = inf
         self._stop_fd = ctx.stop_fd
         self._reason: StopReason | None = None
@@ -399,7 +399,8 @@ class Loop:
             if conn.deadline <= now and self._parked.pop(conn.stream.fd, None) is not None:
                 self._serve(conn, self._service.expired, watch)
         earliest = min((conn.deadline for conn in list(self._parked.values())), default=inf)
-        self._sweep_at = max(earliest, now + _SWEEP)
+        # A thread without the lead may just have put a connection back, with a deadline not seen here.
+        self._sweep_at = min(max(earliest, now + _SWEEP), now + _LOOK)
         return True
 
     # Without the lead
