@@ -29,12 +29,11 @@ def test_every_field_keeps_its_own_value() -> None:
     slot.clear(7, Stage.BOOTING)
     slot.stage = Stage.READY
     slot.thread(0).deadline, slot.idle, slot.connections, slot.away = 12.5, 5, 6, 7
-    slot.queued, slot.waited = 8, 9.5
     for _ in range(3):
         slot.thread(0).count_error()
     assert (slot.generation, slot.stage, slot.deadline) == (7, Stage.READY, 12.5)
     assert (slot.errors, slot.busy, slot.idle, slot.requests) == (3, 0, 5, 0)
-    assert (slot.connections, slot.away, slot.queued, slot.waited) == (6, 7, 8, 9.5)
+    assert (slot.connections, slot.away) == (6, 7)
 
 
 def test_a_request_is_shown_from_begin_to_end_and_then_counted() -> None:

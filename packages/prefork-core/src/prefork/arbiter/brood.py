@@ -79,7 +79,6 @@ _PHASES: Final = {
     Phase.READING: "reading the request",
     Phase.APPLICATION: "in the application",
     Phase.WRITING: "writing the response",
-    Phase.TAKEN: "its socket taken over by the application",
 }
 
 

@@ -38,15 +38,13 @@ SLOT_SIZE: Final = -(-(_HEADER_SIZE + THREADS * _RECORD_SIZE) // _PAGE) * _PAGE
 # Words of the board's own page.
 _REACH: Final = 0
 
-# Words of a slot's header. Integers, except for the wait.
+# Words of a slot's header. All of them integers.
 _GENERATION: Final = 0
 _STAGE: Final = 1
 _THREADS: Final = 2
 _AWAY: Final = 3
 _OPEN: Final = 4
 _IDLE: Final = 5
-_QUEUED: Final = 6
-_WAITED: Final = 7
 
 # Words of a thread's record. The first two are counters, which outlive a request.
 _REQUESTS: Final = 0
@@ -73,8 +71,6 @@ class Phase(IntEnum):
     READING = 1
     APPLICATION = 2
     WRITING = 3
-    TAKEN = 4
-    """The application has taken the socket over."""
 
 
 _NOTHING: Final = Phase.NONE.value
@@ -180,13 +176,12 @@ class Slot:
         index: which slot it is, from 0.
     """
 
-    __slots__ = ("_bytes", "_floats", "_ints", "_records", "index")
+    __slots__ = ("_bytes", "_ints", "_records", "index")
 
     def __init__(self, view: memoryview, index: int) -> None:
         self.index = index
         self._bytes = view
         self._ints = view[:_HEADER_SIZE].cast("q")
-        self._floats = view[:_HEADER_SIZE].cast("d")
         self._records: dict[int, ThreadRecord] = {}
 
     def clear(self, generation: int, stage: Stage, threads: int = 1) -> None:
@@ -293,24 +288,6 @@ class Slot:
     @idle.setter
     def idle(self, idle: int) -> None:
         self._ints[_IDLE] = idle
-
-    @property
-    def queued(self) -> int:
-        """How many connections were in the listeners' queues when the worker last looked."""
-        return self._ints[_QUEUED]
-
-    @queued.setter
-    def queued(self, queued: int) -> None:
-        self._ints[_QUEUED] = queued
-
-    @property
-    def waited(self) -> float:
-        """How long a request has waited for a thread of late, in seconds: the last one that was looked at."""
-        return self._floats[_WAITED]
-
-    @waited.setter
-    def waited(self, waited: float) -> None:
-        self._floats[_WAITED] = waited
 
     def current(self) -> list[Current]:
         """Return the requests in hand, the one that began first in front."""
