@@ -13,7 +13,6 @@ that is somebody else's out of the poll set meanwhile.
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections import deque
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from prefork.http import Limits
 from prefork.net.poller import READ, WRITE, Poller
 from prefork.worker import StopReason
+from prefork.workers.acceptor import DRAINING, LEFT, NO, QUEUE_GRACE, Acceptor
 from prefork.workers.lead import Lead
 from prefork.wsgi.connection import AWAITS_FIRST_BYTE, Connection
 from prefork.wsgi.environ import Peer, base_environ
@@ -38,19 +38,11 @@ if TYPE_CHECKING:
     from prefork.workers.context import WorkerContext
     from prefork.wsgi.serve import Service, Wants
 
-QUEUE_GRACE: Final = 0.1
-"""Seconds without a new connection after which a queue that no longer grows counts as dry: a handshake
-that was half done when it stopped growing is over by then."""
-
 FRESH_GRACE: Final = 1.0
 """Seconds that a client has, when the worker stops, to send the first byte on a new connection."""
 
 _SWEEP: Final = 0.25
 """Least seconds between two looks at all deadlines."""
-
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_PAUSE: Final = 0.5
-"""Seconds without accepting after the system had no descriptor or memory left."""
 
 _LOOK: Final = 1.0
 """Seconds after which an idle worker looks at the queues unasked. The kernel wakes one worker for a new
@@ -59,10 +51,6 @@ connection; if just that one is killed before it accepts, nobody else is told.""
 _IN_A_ROW: Final = 0.005
 """Seconds for which connections that are served and closed one after the other are accepted without asking
 what else there is. Saves a wait for each; orders and other connections are not kept waiting for long."""
-
-_QUIET_GRACE: Final = 1.0
-"""Seconds in which a listener that is to be drained may still be one that grows: who sends TERM to all
-processes at once may reach the worker before the arbiter. After that it is left to those who stay."""
 
 _ATTENTION: Final = 0.25
 """Seconds between two looks for a second, stricter order while the worker stops."""
@@ -73,25 +61,7 @@ _BALANCE: Final = 0.01
 _LOCAL: Final = Peer("", "")
 
 
-class Accepting(Enum):
-    """Whether the worker takes new connections."""
-
-    YES = "yes"
-    PAUSED = "paused"
-    """It has as many as it may, or the system has no descriptors left."""
-    LEFT = "left to siblings"
-    """More of its threads are in long requests than of a sibling's."""
-    DRAINING = "draining"
-    """What is queued is taken, then the listeners are closed."""
-    NO = "no"
-
-
-# Names for the hot path, see `prefork.http.states`.
-_YES: Final = Accepting.YES
-_PAUSED: Final = Accepting.PAUSED
-_LEFT: Final = Accepting.LEFT
-_DRAINING: Final = Accepting.DRAINING
-_NO: Final = Accepting.NO
+# A name for the hot path, see `prefork.http.states`.
 _QUICK: Final = StopReason.QUICK
 
 
@@ -121,9 +91,9 @@ class Loop:
         self._limits = Limits(
             settings.limit_request_line, settings.limit_request_fields, settings.limit_request_field_size
         )
-        self._listeners = {listener.sock.fileno(): listener for listener in ctx.shared}
+        self._acceptor = Acceptor(ctx, self._poller)
         errors = ErrorStream(ctx.log)
-        self._bases = {fd: self._base(listener.sock, errors) for fd, listener in self._listeners.items()}
+        self._bases = {listener.sock.fileno(): self._base(listener.sock, errors) for listener in ctx.shared}
         self._watches = [
             Watch(ctx.slot.thread(number), settings.timeout) for number in range(settings.threads)
         ]
@@ -133,11 +103,8 @@ class Loop:
         self._parked: dict[int, Connection] = {}
         self._turns: deque[Connection] = deque()
         self._open: set[Connection] = set()
-        self._accepting: Accepting = _NO
         self._new_first = False
-        self._resume_at = inf
         self._sweep_at = 0.0
-        self._unquiet_until = inf
         self._stop_fd = ctx.stop_fd
         self._reason: StopReason | None = None
 
@@ -177,7 +144,7 @@ class Loop:
 
     def _begin(self) -> None:
         self._poller.watch(self._stop_fd, READ)
-        self._accept_from_now_on()
+        self._acceptor.take()
         self._ctx.ready()
 
     def _live(self, watch: Watch) -> None:
@@ -193,7 +160,7 @@ class Loop:
         own.acquire()
         while True:
             self._lead.follow(own)
-            self._balance()
+            self._acceptor.balance()
             lost = Lost.NOTHING
             while lost is Lost.NOTHING:
                 lost = self._turn(watch)
@@ -209,8 +176,7 @@ class Loop:
         """Lead, as the main thread, until another thread does. The lead is on offer while this one waits."""
         if not self._lead.claim():
             return
-        if self._accepting is _YES:
-            self._stop_accepting(_LEFT)
+        self._acceptor.leave_to_siblings()
         while not self._lead.offer_to_followers():
             events = self._poller.wait(min(self._patience(for_all=True), _ATTENTION))
             if not self._lead.claim():
@@ -232,7 +198,7 @@ class Loop:
         if not self._lead.expects_long:
             return self._handle(self._poller.wait(self._patience()), watch)
         self._new_first = not self._new_first
-        for fd in list(self._listeners) if self._new_first else ():
+        for fd in list(self._acceptor.fds) if self._new_first else ():
             if self._accept_in_a_row(fd, watch) < 0:
                 return Lost.LEAD
         # With more than one the others would lose their places in the queue when the lead goes.
@@ -245,7 +211,7 @@ class Loop:
             events: what it is.
             watch: of the thread that leads; None for one that must not call the application.
         """
-        before = self._accepting
+        before = self._acceptor.state
         if self._reason is None:
             # An order comes before what else there is, because it changes how that is served.
             for fd, _ in events:
@@ -261,8 +227,8 @@ class Loop:
             return Lost.LEAD
         if self._reason is not None:
             self._reason = self._ctx.stopping
-            if self._accepting is _DRAINING is before and watch is not None:
-                self._leave_listeners(dry=not events and not taken)
+            if self._acceptor.state is DRAINING is before and watch is not None:
+                self._acceptor.leave_drained(dry=not events and not taken)
         slot = self._ctx.slot
         slot.idle = len(self._parked)
         slot.connections = len(self._open)
@@ -281,7 +247,7 @@ class Loop:
             if conn is not None:
                 if not self._serve(conn, writable if conn.watched == WRITE else readable, watch):
                     return -1
-            elif fd in self._listeners:
+            elif fd in self._acceptor.fds:
                 accepted = self._accept_in_a_row(fd, watch) if watch is not None else 0
                 if accepted < 0:
                     return -1
@@ -302,7 +268,7 @@ class Loop:
             if conn is not None and not self._serve(conn, self._service.proceed, watch):
                 return -1
         taken = 0
-        for fd in list(self._listeners) if look else ():
+        for fd in list(self._acceptor.fds) if look else ():
             accepted = self._accept_in_a_row(fd, watch)
             if accepted < 0:
                 return -1
@@ -314,10 +280,10 @@ class Loop:
         now = monotonic()
         if now >= self._sweep_at and not self._sweep(now, watch):
             return False
-        if now >= self._resume_at:
-            self._accept_from_now_on()
-        if self._accepting is _LEFT and watch is not None:
-            self._balance()
+        if now >= self._acceptor.resume_at:
+            self._acceptor.take()
+        if self._acceptor.state is LEFT and watch is not None:
+            self._acceptor.balance()
         return True
 
     def _patience(self, *, for_all: bool = False) -> float:
@@ -328,12 +294,12 @@ class Loop:
         """
         if self._turns and not for_all:
             return 0.0
-        if self._accepting is _DRAINING:
+        if self._acceptor.state is DRAINING:
             return QUEUE_GRACE
-        if self._accepting is _LEFT and not for_all:
+        if self._acceptor.state is LEFT and not for_all:
             return _BALANCE
         longest = _LOOK if self._reason is None else min(_ATTENTION, self._ctx.time_left())
-        until = min(self._sweep_at, self._resume_at)
+        until = min(self._sweep_at, self._acceptor.resume_at)
         return longest if until == inf else max(min(until - monotonic(), longest), 0.0)
 
     def _serve(self, conn: Connection, event: Any, watch: Watch | None) -> bool:
@@ -384,8 +350,7 @@ class Loop:
             self._poller.forget(conn.stream.fd)
         conn.stream.close()
         self._open.discard(conn)
-        if self._accepting is _PAUSED and self._resume_at == inf:
-            self._resume_at = 0.0
+        self._acceptor.closed()
 
     def _sweep(self, now: float, watch: Watch | None) -> bool:
         """End the waits whose deadline has passed; return False when the lead was lost over it."""
@@ -451,36 +416,7 @@ class Loop:
                     self._poller.forget(fd)
                     conn.watched = 0
 
-    def _balance(self) -> None:
-        """Leave new connections to siblings while more threads of this worker are in long requests."""
-        if self._accepting is not _YES and self._accepting is not _LEFT:
-            return
-        away = self._ctx.slot.away
-        behind = away > 0 and any(sibling.away < away for sibling in self._ctx.siblings())
-        if behind and self._accepting is _YES:
-            self._stop_accepting(_LEFT)
-        elif not behind and self._accepting is _LEFT:
-            self._accept_from_now_on()
-
-    # Accepting
-
-    def _accept_from_now_on(self) -> None:
-        self._resume_at = inf
-        self._accepting = _YES if self._reason is None else _DRAINING
-        for fd in self._listeners:
-            self._poller.share(fd)
-
-    def _stop_accepting(self, state: Accepting) -> None:
-        """Stop; `PAUSED` keeps the listeners for later, `NO` closes this process's copies."""
-        for fd, listener in self._listeners.items():
-            if self._accepting in {_YES, _DRAINING}:
-                self._poller.forget(fd)
-            if state is _NO:
-                listener.sock.close()
-        if state is _NO:
-            self._listeners.clear()
-            self._resume_at = inf
-        self._accepting = state
+    # New connections
 
     def _accept_in_a_row(self, fd: int, watch: Watch) -> int:
         """Accept while there are connections and each is done with at once.
@@ -505,22 +441,14 @@ class Loop:
 
     def _accept(self, fd: int) -> Connection | None:
         """Accept one connection; return None if there was none."""
-        if self._accepting is not _YES and self._accepting is not _DRAINING:
+        accepted = self._acceptor.accept(fd)
+        if accepted is None:
             return None
-        try:
-            connected, address = self._listeners[fd].accept()
-        except OSError as error:
-            # EAGAIN: a sibling was quicker. ECONNABORTED and the like: the client was.
-            if error.errno in _EXHAUSTED:
-                self._exhausted(error)
-            elif self._listeners[fd].is_shut:
-                self._leave(fd)  # it would stay readable for ever
-            return None
+        connected, address = accepted
         peer = Peer(address[0], str(address[1])) if isinstance(address, tuple) else _LOCAL
         conn = Connection(connected, peer, self._bases[fd], self._limits, self._service)
         self._open.add(conn)
-        if len(self._open) >= self._ctx.settings.worker_connections and self._accepting is _YES:
-            self._stop_accepting(_PAUSED)
+        self._acceptor.opened(len(self._open))
         return conn
 
     def _hurry(self, conn: Connection) -> None:
@@ -528,12 +456,6 @@ class Loop:
         if self._reason is not None and conn.waits is AWAITS_FIRST_BYTE:
             conn.deadline = min(conn.deadline, monotonic() + FRESH_GRACE)
             self._sweep_at = min(self._sweep_at, conn.deadline)
-
-    def _exhausted(self, error: OSError) -> None:
-        """The system has no descriptor or memory left: let connections wait in the queue for a while."""
-        self._ctx.log.error("cannot accept: %s; trying again in %s s", error.strerror, _PAUSE)
-        self._stop_accepting(_PAUSED)
-        self._resume_at = monotonic() + _PAUSE
 
     # Stopping
 
@@ -547,32 +469,13 @@ class Loop:
         if self._reason is _QUICK:
             return
         self._service.stop_keeping()
-        if self._reason is not StopReason.DRAIN:
-            self._stop_accepting(_NO)
+        if self._reason is StopReason.DRAIN:
+            self._acceptor.drain()
         else:
-            if self._accepting is _PAUSED or self._accepting is _LEFT:
-                self._accept_from_now_on()
-            self._accepting = _DRAINING
-            self._unquiet_until = monotonic() + _QUIET_GRACE
+            self._acceptor.end()
         for conn in [conn for conn in list(self._parked.values()) if conn.waits is AWAITS_FIRST_BYTE]:
             if self._parked.pop(conn.stream.fd, None) is not None:
                 self._dismiss(conn)
-
-    def _leave_listeners(self, *, dry: bool) -> None:
-        """Close, while draining, the listeners of which nothing more is to be taken.
-
-        A reload may remove one of several addresses. The others go on growing, for those who stay.
-        """
-        if not dry and monotonic() >= self._unquiet_until:
-            for fd in [fd for fd, listener in self._listeners.items() if not listener.is_quiet]:
-                self._leave(fd)
-        if dry or not self._listeners:
-            self._stop_accepting(_NO)
-
-    def _leave(self, fd: int) -> None:
-        """Close this process's copy of one listener."""
-        self._poller.forget(fd)
-        self._listeners.pop(fd).sock.close()
 
     def _dismiss(self, conn: Connection) -> None:
         """Close an idle connection, unless a request has arrived on it or may be on its way."""
@@ -590,7 +493,7 @@ class Loop:
             return False
         if self._reason is _QUICK or not self._ctx.time_left():
             return True
-        return self._accepting is _NO and not self._open
+        return self._acceptor.state is NO and not self._open
 
     def _close_all(self) -> None:
         left = 0

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: MIT
+"""Whether a worker takes new connections from the shared listeners, now, later or never again.
+
+Decides: not more connections than allowed, none while the system has no descriptors left, none while a
+sibling is less busy, and, when the worker stops, how long the listeners are still looked after. Knows
+nothing of what becomes of a connection, nor how the worker waits.
+"""
+
+from __future__ import annotations
+
+import errno
+from enum import Enum
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Collection
+
+    from prefork.net.listener import Listener
+    from prefork.workers.context import WorkerContext
+
+QUEUE_GRACE: Final = 0.1
+"""Seconds without a new connection after which a queue that no longer grows counts as dry: a handshake
+that was half done when it stopped growing is over by then."""
+
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_PAUSE: Final = 0.5
+"""Seconds without accepting after the system had no descriptor or memory left."""
+
+_QUIET_GRACE: Final = 1.0
+"""Seconds in which a listener that is to be drained may still be one that grows: who sends TERM to all
+processes at once may reach the worker before the arbiter. After that it is left to those who stay."""
+
+
+class Accepting(Enum):
+    """Whether the worker takes new connections."""
+
+    YES = "yes"
+    PAUSED = "paused"
+    """It has as many as it may, or the system has no descriptors left."""
+    LEFT = "left to siblings"
+    """More of its threads are in long requests than of a sibling's."""
+    DRAINING = "draining"
+    """What is queued is taken, then the listeners are closed."""
+    NO = "no"
+
+
+# Names for the hot path, see `prefork.http.states`.
+YES: Final = Accepting.YES
+PAUSED: Final = Accepting.PAUSED
+LEFT: Final = Accepting.LEFT
+DRAINING: Final = Accepting.DRAINING
+NO: Final = Accepting.NO
+
+
+class Watches(Protocol):
+    """How the worker waits for the listeners; see `prefork.net.poller.Poller`."""
+
+    def share(self, fd: int) -> None:
+        """Begin to watch a descriptor that other processes watch too."""
+
+    def forget(self, fd: int) -> None:
+        """Stop watching a descriptor."""
+
+
+class Acceptor:
+    """The listeners of a worker.
+
+    Args:
+        ctx: the worker's context.
+        watches: where the listeners are watched while connections are taken.
+
+    Attributes:
+        fds: the descriptors of the listeners that are open now.
+        state: whether connections are taken.
+        resume_at: when that is to be tried again after a pause, in monotonic seconds; infinity for never.
+    """
+
+    def __init__(self, ctx: WorkerContext, watches: Watches) -> None:
+        self._ctx = ctx
+        self._watches = watches
+        self._listeners: dict[int, Listener] = {listener.sock.fileno(): listener for listener in ctx.shared}
+        self.fds: Collection[int] = self._listeners.keys()
+        self._most = ctx.settings.worker_connections
+        self._taking = YES  # the state to come back to: YES or DRAINING
+        self._unquiet_until = inf
+        self.state: Accepting = NO
+        self.resume_at = inf
+
+    def take(self) -> None:
+        """Take connections from now on."""
+        self.resume_at = inf
+        self.state = self._taking
+        for fd in self._listeners:
+            self._watches.share(fd)
+
+    def accept(self, fd: int) -> tuple[socket.socket, Any] | None:
+        """Accept one connection.
+
+        Args:
+            fd: of the listener.
+
+        Returns:
+            The connected socket and its peer's address, None if there is none, or none is to be taken.
+        """
+        if self.state is not YES and self.state is not DRAINING:
+            return None
+        listener = self._listeners[fd]
+        try:
+            return listener.accept()
+        except OSError as error:
+            # EAGAIN: a sibling was quicker. ECONNABORTED and the like: the client was.
+            if error.errno in _EXHAUSTED:
+                self._exhausted(error)
+            elif listener.is_shut:
+                self._leave(fd)  # it would stay readable for ever
+            return None
+
+    def _exhausted(self, error: OSError) -> None:
+        """The system has no descriptor or memory left: let connections wait in the queue for a while."""
+        self._ctx.log.error("cannot accept: %s; trying again in %s s", error.strerror, _PAUSE)
+        self._rest(PAUSED)
+        self.resume_at = monotonic() + _PAUSE
+
+    def opened(self, count: int) -> None:
+        """Note that there is one connection more.
+
+        Args:
+            count: how many are open now. Draining, the queue is taken whatever it holds.
+        """
+        if count >= self._most and self.state is YES:
+            self._rest(PAUSED)
+
+    def closed(self) -> None:
+        """Note that there is one connection less."""
+        if self.state is PAUSED and self.resume_at == inf:
+            self.resume_at = 0.0
+
+    def balance(self) -> None:
+        """Leave new connections to siblings while more threads of this worker are in long requests."""
+        if self.state is not YES and self.state is not LEFT:
+            return
+        away = self._ctx.slot.away
+        behind = away > 0 and any(sibling.away < away for sibling in self._ctx.siblings())
+        if behind:
+            self.leave_to_siblings()
+        elif self.state is LEFT:
+            self.take()
+
+    def leave_to_siblings(self) -> None:
+        """Take no more connections until `balance` finds that it is this worker's turn."""
+        if self.state is YES:
+            self._rest(LEFT)
+
+    def _rest(self, state: Accepting) -> None:
+        """Keep the listeners for later."""
+        if self.state is YES or self.state is DRAINING:
+            for fd in self._listeners:
+                self._watches.forget(fd)
+        self.state = state
+
+    # Stopping
+
+    def drain(self) -> None:
+        """Take what is queued, even if there are many connections or siblings are less busy."""
+        self._taking = DRAINING
+        self._unquiet_until = monotonic() + _QUIET_GRACE
+        if self.state is YES:
+            self.state = DRAINING
+        elif self.state is not NO:
+            self.take()
+
+    def leave_drained(self, *, dry: bool) -> None:
+        """Close, while draining, the listeners of which nothing more is to be taken.
+
+        A reload may remove one of several addresses. The others go on growing, for those who stay.
+
+        Args:
+            dry: whether all queues count as empty now.
+        """
+        if not dry and monotonic() >= self._unquiet_until:
+            for fd in [fd for fd, listener in self._listeners.items() if not listener.is_quiet]:
+                self._leave(fd)
+        if dry or not self._listeners:
+            self.end()
+
+    def _leave(self, fd: int) -> None:
+        """Close this process's copy of one listener."""
+        self._watches.forget(fd)
+        self._listeners.pop(fd).sock.close()
+
+    def end(self) -> None:
+        """Close this process's copies of all listeners."""
+        self._rest(NO)
+        for listener in self._listeners.values():
+            listener.sock.close()
+        self._listeners.clear()
+        self.resume_at = inf
