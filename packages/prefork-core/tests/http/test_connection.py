@@ -514,3 +514,42 @@ def test_refusal_behind_a_begun_response_sends_nothing() -> None:
     assert connection.refuse(400, date=DATE, server="") == b""
     assert connection.end_response() == b""
     assert not connection.next_cycle()
+
+
+# ------------------------------------------------------------------------------------ another protocol
+
+
+def test_who_takes_over_gets_what_was_received_behind_the_request() -> None:
+    """9110 §7.8."""
+    connection = connected(GET + b"early")
+    connection.feed(b" and more")
+    assert connection.take_over() == b"early and more"
+    assert (connection.buffered, connection.reading) == (0, Reading.TAKEN)
+
+
+def test_once_taken_over_nothing_is_read_or_rendered() -> None:
+    connection = connected(GET)
+    answer(connection, ("Content-Length", "2"))
+    connection.frame(b"ok")
+    connection.end_response()
+    assert connection.next_cycle()
+    connection.feed(GET)
+    assert connection.next_request() is not None
+    connection.take_over()
+    connection.feed(GET)
+    assert connection.next_request() is None
+    assert connection.read_body(9) == b""
+    rendered = (
+        connection.frame(b"x") + connection.end_response() + connection.refuse(500, date=DATE, server="")
+    )
+    assert (rendered, connection.missing) == (b"", 0)
+    assert not connection.next_cycle()
+
+
+def test_once_its_response_has_begun_a_request_cannot_be_taken_over() -> None:
+    connection = connected(GET)
+    answer(connection)
+    with pytest.raises(RuntimeError, match="has begun"):
+        connection.take_over()
+    with pytest.raises(RuntimeError, match="has begun"):
+        ServerConnection(Limits()).take_over()

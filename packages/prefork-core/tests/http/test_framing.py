@@ -5,7 +5,15 @@ import pytest
 
 from prefork.errors import ProtocolError
 from prefork.http import Limits, Request, parse_head
-from prefork.http.framing import CHUNKED, Framing, Plan, content_length, has_body, plan_response
+from prefork.http.framing import (
+    CHUNKED,
+    Framing,
+    Plan,
+    asks_upgrade,
+    content_length,
+    has_body,
+    plan_response,
+)
 
 
 def framed(*lines: bytes, version: bytes = b"HTTP/1.1", start: bytes = b"POST /") -> Request:
@@ -221,3 +229,26 @@ def test_either_side_can_end_the_connection() -> None:
 def test_statuses_without_content(status: int) -> None:
     """9110 §6.4.1."""
     assert not has_body("GET", status)
+
+
+@pytest.mark.parametrize(
+    ("version", "lines", "asks"),
+    [
+        (b"HTTP/1.1", [b"Connection: Upgrade", b"Upgrade: websocket"], True),
+        (b"HTTP/1.1", [b"Connection: keep-alive, UPGRADE", b"Upgrade: websocket"], True),
+        (b"HTTP/1.1", [b"Connection: keep-alive", b"Connection: upgrade", b"Upgrade: x/1, y"], True),
+        (b"HTTP/1.1", [b"Connection: close, upgrade", b"Upgrade: x"], True),
+        (b"HTTP/1.1", [b"Connection: Upgrade", b"Upgrade: x", b"Content-Length: 0"], True),
+        (b"HTTP/1.1", [b"Upgrade: websocket"], False),
+        (b"HTTP/1.1", [b"Connection: Upgrade"], False),
+        (b"HTTP/1.1", [b"Connection: upgrade-insecure", b"Upgrade: websocket"], False),
+        (b"HTTP/1.0", [b"Connection: Upgrade", b"Upgrade: websocket"], False),
+        (b"HTTP/1.1", [b"Connection: Upgrade", b"Upgrade: x", b"Content-Length: 1"], False),
+        (b"HTTP/1.1", [b"Connection: Upgrade", b"Upgrade: x", b"Transfer-Encoding: chunked"], False),
+    ],
+)
+def test_an_upgrade_is_asked_for_as_a_connection_option_and_without_a_body(
+    version: bytes, lines: list[bytes], *, asks: bool
+) -> None:
+    """9110 §7.8."""
+    assert asks_upgrade(framed(*lines, version=version)) is asks

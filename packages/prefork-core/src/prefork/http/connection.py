@@ -22,6 +22,7 @@ from prefork.http.states import (
     READING_BODY,
     READING_DONE,
     READING_HEAD,
+    READING_TAKEN,
     REFUSED,
     WRITING_BODY,
     WRITING_DONE,
@@ -333,6 +334,26 @@ class ServerConnection:
         begun = "HEAD" if self._received.data[:5] == b"HEAD " else ""
         method = begun if self.request is None else self.request.method
         return error_head(status, method=method, date=date, server=server)
+
+    def take_over(self) -> bytes:
+        """Leave the connection to somebody who speaks another protocol on it (RFC 9110 §7.8).
+
+        Whatever is rendered from now on has no bytes, and nothing more is read as HTTP.
+
+        Returns:
+            What was received behind the request.
+
+        Raises:
+            RuntimeError: there is no request, or its response has begun.
+        """
+        if self.request is None or self.writing is not WRITING_HEAD:
+            raise RuntimeError("the response has begun: the connection cannot be taken over any more")
+        self.abort()
+        self.framing, self._promised = BY_NOTHING, 0
+        self.reading = READING_TAKEN
+        early = bytes(self._received.data)
+        self._received.data = b""
+        return early
 
     # Between requests
 

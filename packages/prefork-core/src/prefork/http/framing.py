@@ -121,6 +121,22 @@ def _expects_continue(value: str, *, modern: bool) -> bool:
     return True
 
 
+def asks_upgrade(request: Request) -> bool:
+    """Return whether a client wants to speak another protocol behind its request (RFC 9110 §7.8).
+
+    Args:
+        request: its head. Upgrade must be a connection option too, and means nothing in HTTP/1.0. The other
+            protocol begins behind the body, so a request that has one is not counted.
+    """
+    fields = request.fields
+    return (
+        "HTTP_UPGRADE" in fields
+        and not request.content_length
+        and request.version == "HTTP/1.1"
+        and "upgrade" in grammar.tokens(fields.get("HTTP_CONNECTION", ""))
+    )
+
+
 class Framing(Enum):
     """How the recipient finds the end of a response (RFC 9112 §6.3)."""
 

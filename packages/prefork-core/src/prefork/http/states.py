@@ -18,6 +18,8 @@ class Reading(Enum):
     """The whole request was read."""
     REFUSED = "refused"
     """What was received broke the syntax: where the next request starts is not known."""
+    TAKEN = "taken"
+    """The application has the connection, and speaks another protocol on it."""
 
 
 class Writing(Enum):
@@ -37,6 +39,7 @@ READING_HEAD: Final = Reading.HEAD
 READING_BODY: Final = Reading.BODY
 READING_DONE: Final = Reading.DONE
 REFUSED: Final = Reading.REFUSED
+READING_TAKEN: Final = Reading.TAKEN
 WRITING_HEAD: Final = Writing.HEAD
 WRITING_BODY: Final = Writing.BODY
 WRITING_DONE: Final = Writing.DONE
