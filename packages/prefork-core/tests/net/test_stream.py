@@ -238,6 +238,14 @@ def test_a_file_for_nobody_is_a_client_that_went_away(tmp_path: Path) -> None:
     os.close(fd)
 
 
+def test_a_file_for_a_socket_that_is_not_connected_any_more_is_one_too(tmp_path: Path) -> None:
+    """MacOS says ENOTCONN then, which is no ConnectionError; Linux of a Unix socket that never was."""
+    fd = file_of(tmp_path, LARGE)
+    with socket.socket(socket.AF_UNIX) as sock, pytest.raises(ClientDisconnected, match="not connected"):
+        Stream(sock).send_file(FilePart(fd, 0, 100))
+    os.close(fd)
+
+
 def test_a_large_file_lets_others_have_their_turn() -> None:
     """A client that reads as fast as we send would keep all others waiting."""
     fd = os.memfd_create("large")

@@ -295,12 +295,13 @@ def _tune(sock: socket.socket) -> None:
     """Set the options of a TCP listener that are about speed."""
     # Accepted sockets inherit it on Linux: no Nagle delay between head and late pieces of body.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    try:
-        # Wake a worker when the request has arrived, not for the handshake before. A client that sends
-        # nothing is handed over all the same, a second later.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
-    except (AttributeError, OSError):
-        return  # not Linux, or one of its imitations
+    if sys.platform == "linux":
+        try:
+            # Wake a worker when the request has arrived, not for the handshake before. A client that sends
+            # nothing is handed over all the same, a second later.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
+        except OSError:
+            pass  # an imitation of Linux
 
 
 def _listen(sock: socket.socket, address: Address, backlog: int) -> Listener:
@@ -388,7 +389,7 @@ _LEAST_HOPS: Final[dict[int, tuple[int, int]]] = {
     socket.AF_INET: (socket.IPPROTO_IP, 21),  # IP_MINTTL
     socket.AF_INET6: (socket.IPPROTO_IPV6, 73),  # IPV6_MINHOPCOUNT
 }
-"""Level and name of the option with which RFC 5082 keeps routing protocols to their neighbours."""
+"""Level and name, on Linux, of the option with which RFC 5082 keeps routing protocols to their neighbours."""
 
 
 def stop_queueing(listener: Listener) -> None:
@@ -437,5 +438,5 @@ def _let_in(connected: socket.socket) -> None:
 
     It has inherited the least number of hops from the listener.
     """
-    if connected.family in _LEAST_HOPS:
+    if sys.platform == "linux" and connected.family in _LEAST_HOPS:
         connected.setsockopt(*_LEAST_HOPS[connected.family], 0)

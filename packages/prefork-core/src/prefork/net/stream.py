@@ -8,12 +8,14 @@ the sender chooses, and no thread. Knows nothing of HTTP.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import select
 import socket
 import stat
 import struct
+import sys
 from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
@@ -32,8 +34,11 @@ all others waiting until the end of the file."""
 
 # The socket is left in the mode that accept() gives it, and each call says that it must not wait: that
 # saves a system call for every connection, and an application that takes the socket over gets a normal one.
+# But send() of macOS looks at the mode only.
+_SETS_MODE: Final = sys.platform != "linux"
 _NO_WAIT: Final = socket.MSG_DONTWAIT
-_SEND_FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+# Without MSG_NOSIGNAL, on macOS, an application must leave SIGPIPE ignored, as Python has it.
+_SEND_FLAGS: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 _FINAL_FLAGS: Final = _SEND_FLAGS | getattr(socket, "MSG_MORE", 0)
 
 
@@ -98,6 +103,8 @@ class Stream:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        if _SETS_MODE:
+            sock.setblocking(False)
         self.fd = sock.fileno()
         self._out: deque[memoryview | FilePart] | None = None
         self.pending = 0
@@ -216,8 +223,10 @@ class Stream:
                 count = os.sendfile(self.fd, part.fd, part.offset, min(part.count, _SENDFILE_SIZE))
             except BlockingIOError:
                 return False
-            except (BrokenPipeError, ConnectionError) as error:
-                raise ClientDisconnected(f"the client went away: {error.strerror}") from error
+            except OSError as error:
+                if isinstance(error, ConnectionError) or error.errno == errno.ENOTCONN:  # the latter of macOS
+                    raise ClientDisconnected(f"the client went away: {error.strerror}") from error
+                raise
             if not count:
                 raise OSError("the file became shorter while it was sent")
             self.taken += count

@@ -139,8 +139,10 @@ def arbiter_is_gone(end: socket.socket) -> bool:
         end: the worker's end.
     """
     poll = select.poll()
-    poll.register(end, 0)  # POLLHUP comes unasked, and not after `hang_up` alone
-    return bool(poll.poll(0))
+    # POLLHUP comes unasked, and not after `hang_up` alone. On macOS it only comes to who asks for something,
+    # and for who asks to read it would come after `hang_up` too.
+    poll.register(end, select.POLLOUT)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
 
 
 def hang_up(end: socket.socket) -> None:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import sys
 from typing import NamedTuple
 
-from setproctitle import setproctitle
-
 from prefork.errors import ConfigError
+
+if sys.platform != "darwin":
+    # There it asks Apple's frameworks, which end a process that is forked without an exec (its issues 113
+    # and 165).
+    from setproctitle import setproctitle
 
 
 class Owner(NamedTuple):
@@ -87,14 +91,15 @@ def drop_privileges(user: str | int | None, group: str | int | None, *, initgrou
 
 
 def set_title(role: str, name: str, state: str = "") -> None:
-    """Show in `ps` and `top` what the process is.
+    """Show in `ps` and `top` what the process is, except on macOS.
 
     Args:
         role: "arbiter" or "worker".
         name: of the server: proc_name, or the application.
         state: what it does at the moment.
     """
-    setproctitle(f"prefork: {role} [{name}]" + (f" {state}" if state else ""))
+    if sys.platform != "darwin":
+        setproctitle(f"prefork: {role} [{name}]" + (f" {state}" if state else ""))
 
 
 def _uid(user: str | int) -> int:

@@ -56,7 +56,9 @@ class Inbox:
     """Signals of this process, as a descriptor. One for each process, in its main thread."""
 
     def __init__(self) -> None:
-        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._read, self._write = os.pipe()  # not pipe2: macOS has none
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
         for number in COMMANDS:
             signal.signal(number, _do_nothing)
         # A full pipe (64 KiB of signals) loses some; the loop reaps on every turn anyway.
