@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from prefork.errors import ProtocolError
 from prefork.http import Limits, Request, parse_head
-from prefork.http.forwarded import Forwarded, ForwardPolicy, TrustedPeers, path_info
+from prefork.http.forwarded import Forwarded, ForwardPolicy, TrustedPeers, path_info, request_start
 
 PROXY = "192.0.2.1"
 STRANGER = "198.51.100.1"
@@ -280,6 +280,33 @@ def test_refuse_lets_permitted_names_of_a_trusted_peer_pass() -> None:
 def test_unknown_header_map_is_an_error() -> None:
     with pytest.raises(ValueError, match="dangerous"):
         policy(header_map="dangerous")
+
+
+# ------------------------------------------------------------------------------------------------ times
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("t=1700000000.123", 1_700_000_000.123),
+        ("1700000000", 1_700_000_000.0),
+        ("1700000000123", 1_700_000_000.123),
+        ("t=1700000000123", 1_700_000_000.123),
+        ("t=1700000000123456", 1_700_000_000.123456),
+        ("1700000000123456789", 1_700_000_000.123456789),
+    ],
+)
+def test_the_begin_of_a_request_in_whatever_unit_a_proxy_writes_it(value: str, seconds: float) -> None:
+    assert request_start(value) == pytest.approx(seconds, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "t=", "now", "12345678", "-1700000000", "1e9", "1_700_000_000", "nan", "t=1700000000,123", "1" * 20,
+     "1700000000 ", "t=1700000000.", "\u0661700000000"],
+)  # fmt: skip
+def test_what_is_no_time_is_no_begin_of_a_request(value: str) -> None:
+    assert request_start(value) is None
 
 
 # ------------------------------------------------------------------------------------------------ paths

@@ -23,6 +23,7 @@ from prefork.observe.access import (
     compile_json,
     compile_text,
     find_atom,
+    shows_queue,
 )
 from prefork.observe.destination import Destination
 from prefork.settings.schema import DEFAULT_ACCESS_FORMAT
@@ -69,8 +70,22 @@ def basic(credentials: bytes, scheme: str = "Basic") -> dict[str, str]:
     return {"HTTP_AUTHORIZATION": f"{scheme} {base64.b64encode(credentials).decode()}"}
 
 
-def test_all_atoms_of_gunicorn_are_there_and_one_of_our_own() -> None:
-    assert set(ATOMS) == GUNICORN_ATOMS | {"O"}
+def test_all_atoms_of_gunicorn_are_there_and_two_of_our_own() -> None:
+    assert set(ATOMS) == GUNICORN_ATOMS | {"O", "Q"}
+
+
+def test_the_time_in_queues_is_in_milliseconds_or_not_known() -> None:
+    assert line("%(Q)s", Exchange(queued=1.2345)) == "1234"
+    assert line("%(Q)s", Exchange(queued=0.0)) == "0"
+    assert line("%(Q)s", Exchange()) == "-"
+    assert value(None, Exchange(queued=0.25))["queued_ms"] == 250
+
+
+@pytest.mark.parametrize(
+    ("layout", "shown"), [(None, True), ("%(h)s %(Q)s", True), ("%(Q)06d", True), ("%(q)s %%(Q)s", False)]
+)
+def test_a_format_says_whether_the_time_in_queues_is_to_be_measured(layout: str | None, shown: bool) -> None:
+    assert shows_queue(layout) is shown
 
 
 def test_the_default_format_gives_the_combined_log_line() -> None:
@@ -291,6 +306,7 @@ def test_a_json_request_has_typed_fields() -> None:
         "status": 200,
         "bytes": 12,
         "duration_s": 1.5,
+        "queued_ms": None,
         "user_agent": "curl/8",
         "referer": "http://e.example/",
         "pid": os.getpid(),
@@ -302,7 +318,8 @@ def test_what_is_missing_is_null_in_json() -> None:
     read = value(None, Exchange(outcome="timeout"))
     missing = {name for name, item in read.items() if item is None}
     assert missing == {
-        "peer", "request", "method", "target", "path", "protocol", "status", "user_agent", "referer"
+        "peer", "request", "method", "target", "path", "protocol", "status", "queued_ms", "user_agent",
+        "referer",
     }  # fmt: skip
     assert read["outcome"] == "timeout"
 

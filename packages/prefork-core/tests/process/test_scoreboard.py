@@ -57,7 +57,7 @@ def test_long_text_is_cut_and_never_reaches_the_next_record() -> None:
     first.thread(0).begin(b"M" * 16 + b" /" + b"x" * 20_000, 1.0)
     current = first.thread(0).request()
     assert current is not None
-    assert (len(current.method), len(current.target)) == (16, 199)
+    assert (len(current.method), len(current.target)) == (16, 183)
     assert (second.generation, second.stage) == (5, Stage.READY)
 
 
@@ -76,6 +76,17 @@ def test_text_that_is_not_latin_1_does_not_raise() -> None:
     current = slot.thread(0).request()
     assert current is not None
     assert current.target == "/?"
+
+
+def test_time_in_queues_is_summed_up_over_threads() -> None:
+    slot = slot_of_a_new_board()
+    slot.clear(1, Stage.READY, 2)
+    slot.thread(0).count_queued(0.5)
+    slot.thread(0).count_queued(0.25)
+    slot.thread(1).count_queued(1.0)
+    slot.thread(1).begin(b"GET /", 1.0)
+    slot.thread(1).end()
+    assert (slot.queued, slot.measured, slot.requests) == (1.75, 3, 1)
 
 
 def test_clearing_forgets_the_request_and_the_counters() -> None:

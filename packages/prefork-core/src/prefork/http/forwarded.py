@@ -13,6 +13,7 @@ Knows nothing of sockets and settings; gunicorn's semantics unless said otherwis
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -29,6 +30,10 @@ EVERYONE: Final = "*"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
 _MAPPED: Final = "::ffff:"
 _VERDICTS_KEPT: Final = 1024
+
+_REQUEST_START: Final = re.compile(r"(?:t=)?([0-9]{9,19}(?:\.[0-9]{1,9})?)")
+_UNITS: Final = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (1e20, 1e9))
+"""Below what number it has how many units a second: seconds until the year 5138, then milliseconds…"""
 
 
 class TrustedPeers:
@@ -162,6 +167,10 @@ class ForwardPolicy:
         self._schemes = tuple(("HTTP_" + n.replace("-", "_"), v) for n, v in pairs if "_" not in n)
         self._underscored_schemes = tuple((n, v) for n, v in pairs if "_" in n)
 
+    def trusts(self, peer: str) -> bool:
+        """Return whether a peer counts as a proxy; see `TrustedPeers.trusts`."""
+        return self._peers.trusts(peer)
+
     def apply(self, request: Request, peer: str) -> Forwarded:
         """Return what is believed of a request.
 
@@ -222,6 +231,20 @@ class ForwardPolicy:
             return _PLAIN[scheme]
         # PEP 3333: SCRIPT_NAME is what comes before the "/" of PATH_INFO, so it does not end in one.
         return Forwarded(scheme, permitted.get("HTTP_SCRIPT_NAME", "").rstrip("/"), permitted)
+
+
+def request_start(value: str) -> float | None:
+    """Return when a request arrived at a proxy, in seconds since the epoch; None for what is no time.
+
+    Args:
+        value: of X-Request-Start. No RFC has it: nginx writes `t=1700000000.123`, others milliseconds
+            (HAProxy, Heroku), microseconds (Apache) or nanoseconds, so the size of the number decides.
+    """
+    match = _REQUEST_START.fullmatch(value)
+    if match is None:
+        return None
+    number = float(match[1])
+    return next((number / units for below, units in _UNITS if number < below), None)
 
 
 def path_info(path: str, script_name: str) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The access log: one line for each request, whatever became of it.
 
-Decides what can be said of a request (the atoms, gunicorn's and one more), and how a
+Decides what can be said of a request (the atoms, gunicorn's and two more), and how a
 format becomes a function. It knows nothing of settings or files, and never looks at a
 request but through an `Exchange`.
 
@@ -48,7 +48,8 @@ class Exchange:
         sent: bytes of the response's body that were sent.
         started: when the request began, in seconds since the epoch.
         duration: seconds from there to the end, by a monotonic clock.
-        outcome: "ok", "rejected", "aborted", "timeout" or "error".
+        queued: seconds that it has waited for a thread, None when that is not known.
+        outcome: "ok", "rejected", "aborted", "timeout", "error" or "shed".
     """
 
     peer: str = ""
@@ -62,6 +63,7 @@ class Exchange:
     sent: int = 0
     started: float = 0.0
     duration: float = 0.0
+    queued: float | None = None
     outcome: str = "ok"
 
 
@@ -147,12 +149,18 @@ ATOMS: Final[Mapping[str, Atom]] = {
     "M": Atom(Kind.INTEGER, lambda x: int(x.duration * 1e3), "duration in milliseconds"),
     "D": Atom(Kind.INTEGER, lambda x: int(x.duration * 1e6), "duration in microseconds"),
     "L": Atom(Kind.REAL, lambda x: x.duration, "duration in seconds with six decimals"),
+    "Q": Atom(
+        Kind.INTEGER,
+        lambda x: None if x.queued is None else int(x.queued * 1e3),
+        "milliseconds for which the request waited for a thread, `-` where that is not known; prefork's own",
+    ),
     "p": Atom(Kind.TEXT, lambda _: f"<{os.getpid()}>", "id of the worker process in angle brackets"),
     "O": Atom(
         Kind.TEXT,
         lambda x: x.outcome,
         "what became of the request: `ok`, `rejected` (refused before the application), `aborted` (the "
-        "client went away), `timeout`, `error` (the application raised); prefork's own",
+        "client went away), `timeout`, `error` (the application raised), `shed` (it had waited for "
+        "`queue_timeout`); prefork's own",
     ),
 }
 """The atoms by letter. `%(t)s` is the request's begin, where gunicorn has its end; `%(U)s` is
@@ -177,6 +185,7 @@ OBJECT: Final[Mapping[str, Get]] = {
     "status": ATOMS["s"].get,
     "bytes": ATOMS["B"].get,
     "duration_s": ATOMS["L"].get,
+    "queued_ms": ATOMS["Q"].get,
     "user_agent": ATOMS["a"].get,
     "referer": ATOMS["f"].get,
     "pid": lambda _: os.getpid(),
@@ -357,8 +366,19 @@ def compile_json(layout: str | None) -> Render:
     return render
 
 
+def shows_queue(layout: str | None) -> bool:
+    """Return whether a format, as given to `compile_json`, has the time that a request has waited."""
+    return layout is None or any(field.name == "Q" for field in _parse(layout)[1])
+
+
 class AccessLog(Protocol):
-    """Where the requests are written down."""
+    """Where the requests are written down.
+
+    Attributes:
+        shows_queue: whether `Exchange.queued` is wanted, which costs a system call per request.
+    """
+
+    shows_queue: bool
 
     def write(self, exchange: Exchange) -> None:
         """Write the line of a request. Never raises.
@@ -374,11 +394,13 @@ class DirectAccessLog:
     Args:
         render: makes the line.
         destination: takes it.
+        shows_queue: see `AccessLog`.
     """
 
-    __slots__ = ("_render", "_write")
+    __slots__ = ("_render", "_write", "shows_queue")
 
-    def __init__(self, render: Render, destination: Destination) -> None:
+    def __init__(self, render: Render, destination: Destination, *, shows_queue: bool = False) -> None:
+        self.shows_queue = shows_queue
         self._render = render
         self._write = destination.write
 
@@ -417,10 +439,11 @@ class LoggerAccessLog:
         report: told once if a handler or filter of the user raises.
     """
 
-    __slots__ = ("_logger", "_render", "_report")
+    __slots__ = ("_logger", "_render", "_report", "shows_queue")
 
     def __init__(self, render: Render, logger: logging.Logger, report: Callable[[str], None]) -> None:
         self._render = render
+        self.shows_queue = True  # a user's formatter may want any atom
         self._logger = logger
         self._report: Callable[[str], None] | None = report
 

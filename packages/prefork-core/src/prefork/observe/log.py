@@ -241,11 +241,13 @@ def _set(logger: logging.Logger, level: int, handlers: Sequence[logging.Handler]
         logger.addHandler(handler)
 
 
-def _access_render(settings: Settings) -> access.Render:
-    layout = settings.access_log_format
+def _access_render(settings: Settings) -> tuple[access.Render, bool]:
+    """Return what writes the lines of the access log, and whether they show the time in the queue."""
+    layout: str | None = settings.access_log_format
     if settings.log_format == "json":
-        return access.compile_json(None if layout == DEFAULT_ACCESS_FORMAT else layout)
-    return access.compile_text(layout)
+        layout = None if layout == DEFAULT_ACCESS_FORMAT else layout
+        return access.compile_json(layout), access.shows_queue(layout)
+    return access.compile_text(settings.access_log_format), access.shows_queue(layout)
 
 
 def open_logs(settings: Settings, owner: tuple[int, int] | None = None) -> Logs:
@@ -266,7 +268,7 @@ def open_logs(settings: Settings, owner: tuple[int, int] | None = None) -> Logs:
     """
     level = level_of(settings.loglevel)
     render = RENDERERS[settings.log_format]
-    access_render = _access_render(settings)
+    access_render, shows_queue = _access_render(settings)
     table = None if not settings.logconfig_dict else Table(settings.logconfig_dict)
     complaints = _Complaints(render)
     error_file = Destination("errorlog", settings.errorlog, standard=_STDERR, report=complaints, owner=owner)
@@ -282,7 +284,7 @@ def open_logs(settings: Settings, owner: tuple[int, int] | None = None) -> Logs:
             access_file = Destination(
                 "accesslog", settings.accesslog, standard=_STDOUT, report=complaints, owner=owner
             )
-            access_log = access.DirectAccessLog(access_render, access_file)
+            access_log = access.DirectAccessLog(access_render, access_file, shows_queue=shows_queue)
         logs = Logs(
             level=level,
             handler=_Handler(render, error_file),

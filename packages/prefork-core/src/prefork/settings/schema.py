@@ -221,6 +221,15 @@ class Settings:
         help="How long a connection may be idle between requests. Seconds; 0 closes after each response.",
         gunicorn="The default is 75, not 2: above the idle time of common balancers.",
     )
+    queue_timeout: float = option(
+        _TIME,
+        seconds(),
+        0.0,
+        help=(
+            "Answer 503 to a request that had to wait longer for a thread. Seconds; 0 never. The time in the"
+            " kernel's queues counts, and that since the X-Request-Start of a trusted proxy."
+        ),
+    )
     drain_delay: float = option(
         _TIME,
         seconds(),

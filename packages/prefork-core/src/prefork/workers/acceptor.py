@@ -14,6 +14,8 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from prefork.net.tcpinfo import waiting_connections
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Collection
@@ -96,16 +98,21 @@ class Acceptor:
         for fd in self._listeners:
             self._watches.share(fd)
 
-    def accept(self, fd: int) -> tuple[socket.socket, Any] | None:
+    def accept(self, fd: int, *, although_left: bool = False) -> tuple[socket.socket, Any] | None:
         """Accept one connection.
 
         Args:
             fd: of the listener.
+            although_left: whether to take it also while new ones are left to siblings.
 
         Returns:
             The connected socket and its peer's address, None if there is none, or none is to be taken.
         """
-        if self.state is not YES and self.state is not DRAINING:
+        if (
+            self.state is not YES
+            and self.state is not DRAINING
+            and not (although_left and self.state is LEFT)
+        ):
             return None
         listener = self._listeners[fd]
         try:
@@ -137,6 +144,10 @@ class Acceptor:
         """Note that there is one connection less."""
         if self.state is PAUSED and self.resume_at == inf:
             self.resume_at = 0.0
+
+    def waiting(self) -> int:
+        """Return how many connections wait in the longest queue of a listener, as far as the kernel says."""
+        return max((waiting_connections(each.sock) or 0 for each in self._listeners.values()), default=0)
 
     def balance(self) -> None:
         """Leave new connections to siblings while more threads of this worker are in long requests."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from prefork.process import channel, identity
 from prefork.process.scoreboard import Stage
 from prefork.supervisor.messages import Report
 from prefork.worker import StopReason
+from prefork.wsgi.queueing import Queueing
 from prefork.wsgi.requesthooks import RequestHooks
 from prefork.wsgi.serve import Service
 
@@ -76,6 +78,7 @@ class WorkerContext:
         self._stopping: StopReason | None = None
         self._ordered: StopReason | None = None
         self._deadline = 0.0
+        self._shedding = threading.Lock()
         self.on_abort: Callable[[], None] = lambda: None
 
     @property
@@ -135,6 +138,10 @@ class WorkerContext:
         identity.set_title("worker", self.settings.proc_name or self.settings.wsgi_app or "")
         channel.report(self._end, Report.READY)
 
+    def _count_shed(self) -> None:
+        with self._shedding:
+            self.slot.count_shed()
+
     def retire(self) -> None:
         """Ask the arbiter for a successor."""
         channel.report(self._end, Report.RETIRE)
@@ -158,12 +165,21 @@ class WorkerContext:
             )
         except ValueError as error:
             raise ConfigError(str(error)) from error
+        access = self._logs.access
+        queueing = Queueing(
+            settings.queue_timeout,
+            always=access is not None and access.shows_queue,
+            forward=forward,
+            log=self.log,
+            count=self._count_shed,
+        )
         return Service(
             self.app,
             settings,
             forward,
+            queueing,
             self.log,
-            self._logs.access,
+            access,
             self._request_hooks(),
             keepalive=keepalive,
             max_requests=_with_jitter(settings.max_requests, settings.max_requests_jitter),

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prefork.http import Limits
 from prefork.net.poller import READ, WRITE, Poller
+from prefork.net.tcpinfo import since_data
 from prefork.worker import StopReason
 from prefork.workers.acceptor import DRAINING, LEFT, NO, QUEUE_GRACE, Acceptor
 from prefork.workers.lead import Lead
@@ -97,6 +98,7 @@ class Loop:
         self._watches = [
             Watch(ctx.slot.thread(number), settings.timeout) for number in range(settings.threads)
         ]
+        self._queue_timeout = service.queue_timeout
         self._lead = Lead()
         self._crash: BaseException | None = None
         self._lock = threading.Lock()
@@ -177,13 +179,56 @@ class Loop:
         if not self._lead.claim():
             return
         self._acceptor.leave_to_siblings()
+        since = monotonic()
         while not self._lead.offer_to_followers():
             events = self._poller.wait(min(self._patience(for_all=True), _ATTENTION))
             if not self._lead.claim():
                 return
+            self._turn_away_late(since)
             if self._handle(events, None) is Lost.ALL:
                 self._lead.end()
                 return
+
+    def _next_late(self) -> float:
+        """Return when the next request in `_turns` will have waited too long, in monotonic seconds."""
+        try:
+            return self._turns[0].turn_since + self._queue_timeout
+        except IndexError:
+            return inf
+
+    def _turn_away_late(self, since: float) -> None:
+        """Answer, as the main thread, the requests that have waited too long for a thread.
+
+        Args:
+            since: when all threads were in the application, in monotonic seconds.
+        """
+        if self._queue_timeout == inf:
+            return
+        while (conn := self._next_turn()) is not None:
+            wants = self._service.waited(conn)
+            if wants is WANTS_CALL:
+                self._turns.appendleft(conn)  # those behind it have not waited longer
+                return
+            self._place(conn, wants)
+        if monotonic() >= since + self._queue_timeout:
+            for fd in list(self._acceptor.fds):
+                self._turn_away_queued(fd)
+
+    def _turn_away_queued(self, fd: int) -> None:
+        """Do so with what waits in the queue of a listener, up to the first that may wait on.
+
+        Nobody can see how long a connection has waited there without accepting it. So this one is kept, and
+        the next only looked at when it has waited too long.
+        """
+        while (conn := self._accept(fd, although_left=True)) is not None:
+            wants = self._service.opened(conn)
+            if wants is WANTS_CALL:
+                conn.turn_since = monotonic() - (since_data(conn.stream.sock) or 0.0)
+                wants = self._service.waited(conn)
+            if wants is WANTS_CALL:
+                self._turns.append(conn)
+                return
+            self._place(conn, wants)
 
     def aborted(self) -> None:
         """Leave an access line for each request in hand: the worker is about to be killed."""
@@ -300,6 +345,8 @@ class Loop:
             return _BALANCE
         longest = _LOOK if self._reason is None else min(_ATTENTION, self._ctx.time_left())
         until = min(self._sweep_at, self._acceptor.resume_at)
+        if self._queue_timeout != inf:
+            until = min(until, self._next_late())
         return longest if until == inf else max(min(until - monotonic(), longest), 0.0)
 
     def _serve(self, conn: Connection, event: Any, watch: Watch | None) -> bool:
@@ -309,7 +356,7 @@ class Loop:
             self._place(conn, wants)
             return True
         if watch is None:
-            self._turns.append(conn)
+            self._place(conn, wants)
             return True
         lead = self._lead
         if lead.expects_long:
@@ -333,6 +380,7 @@ class Loop:
             self._close(conn)
             return
         if wants is WANTS_TURN or wants is WANTS_CALL:
+            conn.turn_since = monotonic()
             self._turns.append(conn)
             return
         events = READ if wants is WANTS_READ else WRITE
@@ -363,6 +411,8 @@ class Loop:
                 return False
             if conn.deadline <= now and self._parked.pop(conn.stream.fd, None) is not None:
                 self._serve(conn, self._service.expired, watch)
+        self._service.sample()
+        self._ctx.slot.backlog = self._acceptor.waiting()
         earliest = min((conn.deadline for conn in list(self._parked.values())), default=inf)
         # A thread without the lead may just have put a connection back, with a deadline not seen here.
         self._sweep_at = min(max(earliest, now + _SWEEP), now + _LOOK)
@@ -439,9 +489,9 @@ class Loop:
                 break
         return count
 
-    def _accept(self, fd: int) -> Connection | None:
+    def _accept(self, fd: int, *, although_left: bool = False) -> Connection | None:
         """Accept one connection; return None if there was none."""
-        accepted = self._acceptor.accept(fd)
+        accepted = self._acceptor.accept(fd, although_left=although_left)
         if accepted is None:
             return None
         connected, address = accepted

@@ -91,6 +91,9 @@ class Connection:
         response: what is or was being answered, None before.
         close_body: what must be called when the response is out, None for nothing.
         outcome: what the access log will say of the request.
+        turn_since: monotonic seconds since when the request has waited for a thread of this worker, 0.0 when
+            it was taken at once.
+        queued: seconds that the request has waited in queues, None when that was not measured.
         refused: the status of the error response sent in place of the application's, 0 for none.
         refused_bytes: how many bytes the body of that had.
         watch: that of the thread that calls the application.
@@ -111,10 +114,12 @@ class Connection:
         "http",
         "outcome",
         "peer",
+        "queued",
         "refused",
         "refused_bytes",
         "response",
         "stream",
+        "turn_since",
         "waits",
         "watch",
         "watched",
@@ -141,6 +146,8 @@ class Connection:
         self.environ: dict[str, Any] | None = None
         self.close_body: Callable[[], object] | None = None
         self.outcome = "ok"
+        self.turn_since = 0.0
+        self.queued: float | None = None
         self.refused = 0
         self.refused_bytes = 0
         self.watch: Hears
@@ -302,3 +309,5 @@ class Connection:
         self.environ = None
         self.close_body = None
         self.outcome = "ok"
+        self.turn_since = 0.0
+        self.queued = None

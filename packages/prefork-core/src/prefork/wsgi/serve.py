@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from prefork.net.stream import FilePart
     from prefork.observe.access import AccessLog
     from prefork.settings import Settings
+    from prefork.wsgi.queueing import Queueing
     from prefork.wsgi.requesthooks import RequestHooks
     from prefork.wsgi.watch import Watch
 
@@ -55,6 +56,8 @@ LINGER: Final = 2.0
 
 LINGER_LONGEST: Final = 30.0
 """Seconds after which it is closed in any case."""
+
+_TURNED_AWAY: Final = b"503 Service Unavailable: too many requests are waiting\n"
 
 _NO_BODY: Final = Input(lambda _limit: b"")
 
@@ -89,6 +92,7 @@ class Service:
         app: the WSGI callable.
         settings: the resolved settings.
         forward: what proxies may say.
+        queueing: measures how long requests wait, and says when it was too long.
         log: the error log.
         access: the access log, None for none.
         hooks: runs the hooks of a request, None when there are none.
@@ -97,11 +101,12 @@ class Service:
         max_requests: that number, 0 for none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is another seam)
         self,
         app: Callable[..., Any],
         settings: Settings,
         forward: ForwardPolicy,
+        queueing: Queueing,
         log: logging.Logger,
         access: AccessLog | None,
         hooks: RequestHooks | None,
@@ -115,6 +120,7 @@ class Service:
         self.min_rate = settings.min_rate
         self._app = app
         self._forward = forward
+        self._queueing = queueing
         self._log = log
         self._access = access
         self._hooks = hooks
@@ -124,6 +130,7 @@ class Service:
         self._keepalive = keepalive
         self._server = settings.server_header
         self._sendfile = settings.sendfile
+        self.queue_timeout = queueing.limit or inf
         self._max_requests = max_requests
         self._served = count(1)  # its next() is atomic, whichever thread asks
         self._retire = retire
@@ -189,7 +196,44 @@ class Service:
             watch: that of the calling thread.
         """
         conn.watch = watch
+        if self._queueing.measures:
+            queued = conn.queued = self._queueing.measure(conn)
+            if queued is not None:
+                watch.queued(queued)
+                if queued > self.queue_timeout:
+                    return self._turn_away(conn)
         self._respond(conn, watch)
+        return self._responded(conn)
+
+    def waited(self, conn: Connection) -> Wants:
+        """Go on with a connection that has its turn, but without the application.
+
+        Args:
+            conn: the connection. If its request has waited for too long it is turned away.
+        """
+        wants = self.proceed(conn)
+        if wants is not WANTS_CALL or monotonic() < conn.turn_since + self.queue_timeout:
+            return wants
+        conn.queued = self._queueing.measure(conn)
+        return self._turn_away(conn)
+
+    def sample(self) -> None:
+        """Measure how long the next request has waited."""
+        self._queueing.measures = True
+
+    def _turn_away(self, conn: Connection) -> Wants:
+        """Answer 503 without the application; the connection stays (RFC 9110 §15.6.4)."""
+        conn.outcome = "shed"
+        self._queueing.turn_away(conn)
+        if not self._keepalive:
+            conn.http.persistent = False
+        response = conn.response = Response(conn.http, conn, http_date, self._server)
+        fields = [("Content-Type", "text/plain; charset=utf-8"), ("Retry-After", self._queueing.retry_after)]
+        response.start("503 Service Unavailable", fields)
+        try:
+            response.send_list([_TURNED_AWAY])
+        except ClientDisconnected as error:
+            self._client_failed(conn, error)
         return self._responded(conn)
 
     def _incomplete(self, conn: Connection) -> Wants:
@@ -490,6 +534,7 @@ class Service:
             started=time() - duration,
             duration=duration,
             outcome=conn.outcome,
+            queued=conn.queued,
         )
         if conn.refused:
             exchange.status = conn.refused

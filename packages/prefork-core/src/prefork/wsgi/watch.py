@@ -2,7 +2,8 @@
 """What a thread tells the arbiter of the request that it has in hand.
 
 Decides when the request counts as stuck: `timeout` after its last progress, and, while it waits for its
-client, `timeout` after the deadline that the client has. Each thread has a watch of its own.
+client, `timeout` after the deadline that the client has. One that has taken its connection over never does.
+Each thread has a watch of its own.
 """
 
 from __future__ import annotations
@@ -47,6 +48,14 @@ class Watch:
         """
         line = f"{request.method} {request.target}".encode("latin-1", "replace")
         self._record.begin(line, now, now + self._timeout if self._timeout else 0.0)
+
+    def queued(self, seconds: float) -> None:
+        """Note how long the request that the thread is about to take has waited.
+
+        Args:
+            seconds: that time.
+        """
+        self._record.count_queued(seconds)
 
     def end(self) -> None:
         """Note that the request is over."""
