@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from fields import Fields
 from servers import Setup
 
 if TYPE_CHECKING:
@@ -15,14 +17,6 @@ if TYPE_CHECKING:
 TARGET: Final = "/catalogue/17/items?page=3&sort=price"
 SLOW_CLIENTS: Final = {"drip": 200, "send": 50, "read": 50}
 IDLE: Final = 10_000
-
-
-class Fields(Enum):
-    """What a request carries beside its first line; `Host` and `Connection` always."""
-
-    FEW = 2
-    BROWSER = 9
-    VARIED = "9, two of them different in every request"
 
 
 class Measure(Enum):
@@ -42,6 +36,8 @@ class Measure(Enum):
     """Requests at twice the rate that the server can answer."""
     CHECKED = "checked"
     """Clients that leave at random, every answer checked."""
+    SPREAD = "spread"
+    """Connections that stay: which worker gets each, and how many are woken for it."""
 
 
 DURATION: Final = {
@@ -52,6 +48,7 @@ DURATION: Final = {
     Measure.LONG: 7.5,
     Measure.OVERLOAD: 7.0,
     Measure.CHECKED: 2.5,
+    Measure.SPREAD: 4.5,
 }
 """About how many seconds a run takes with two seconds of load, its start and end included."""
 
@@ -67,6 +64,30 @@ def rows(count: int) -> Callable[[bytes], bool]:
 
 
 HELLO: Final = exactly(b"Hello, world!")
+
+
+class Sense(Enum):
+    """On which side of a bound a figure has to be."""
+
+    AT_MOST = "≤"
+    AT_LEAST = "≥"
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What prefork has to reach in a case.
+
+    Args:
+        metric: a name of `report.METRICS`.
+        sense: at most or at least.
+        value: of the figure, or of its ratio to the peer's.
+        against: the peer; empty if the figure itself counts.
+    """
+
+    metric: str
+    sense: Sense
+    value: float
+    against: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +111,7 @@ class Case:
         queue_timeout: seconds, None for ever.
         limit: connections that the server must be able to hold.
         longer: times the seconds of load of other cases.
+        bounds: what prefork has to reach.
     """
 
     group: str
@@ -108,6 +130,7 @@ class Case:
     queue_timeout: float | None = None
     limit: int = 1_000
     longer: int = 1
+    bounds: tuple[Bound, ...] = ()
 
     @property
     def setup(self) -> Setup:
@@ -117,6 +140,19 @@ class Case:
         )
 
 
+at_most: Final = partial(Bound, sense=Sense.AT_MOST)
+at_least: Final = partial(Bound, sense=Sense.AT_LEAST)
+
+
+def cpu_of_peers(share: float) -> tuple[Bound, ...]:
+    """Return the bounds of the CPU time per request: a share of gunicorn's, and no more than Granian's."""
+    return (
+        at_most("cpu_us", value=share, against="gunicorn-gthread"),
+        at_most("cpu_us", value=1.0, against="granian"),
+        at_most("cpu_us", value=1.0, against="granian-threads"),
+    )
+
+
 PAIR: Final = ("prefork", "gunicorn-gthread")
 THREE: Final = (*PAIR, "granian-threads")
 FOUR: Final = (*PAIR, "granian", "granian-threads")
@@ -124,11 +160,35 @@ KEEPING: Final = (*FOUR, "uwsgi", "waitress", "cheroot", "bjoern")
 CLOSING: Final = (*KEEPING, "prefork-sync", "gunicorn-sync")
 TEN: Final = b"t" * 10_240
 MEGABYTE: Final = b"m" * 1_048_576
-ECHO: Final = exactly(b"token")
+
+# Those of one application that differ in little else.
+flask: Final = partial(Case, "frameworks", application="flask_site:app")
+django: Final = partial(Case, "frameworks", application="django_site:app")
+upload: Final = partial(Case, "sizes", application="plain:upload")
+sleeping: Final = partial(
+    Case,
+    "sleep",
+    servers=THREE,
+    application="plain:sleep",
+    correct=exactly(b"slept"),
+    connections=512,
+    longer=2,
+)
+echo: Final = partial(Case, application="plain:site", target="/echo?token", correct=exactly(b"token"))
+overload: Final = partial(
+    echo,
+    "overload",
+    servers=PAIR,
+    queue_timeout=0.1,
+    limit=11_000,
+    measure=Measure.OVERLOAD,
+    bounds=(at_least("goodput", value=0.95), at_most("p99_of_limit", value=1.0)),
+)
+spread: Final = partial(echo, "spread", servers=(*PAIR, "granian"), connections=200, measure=Measure.SPREAD)
 
 CASES: Final = (
-    Case("hello", "hello-9-keepalive", KEEPING),
-    Case("hello", "hello-9-close", CLOSING, persistent=False),
+    Case("hello", "hello-9-keepalive", KEEPING, bounds=cpu_of_peers(1 / 8)),
+    Case("hello", "hello-9-close", CLOSING, persistent=False, bounds=cpu_of_peers(1 / 5)),
     Case("hello", "hello-2-keepalive", THREE, fields=Fields.FEW),
     Case("hello", "hello-2-close", THREE, fields=Fields.FEW, persistent=False),
     # Whoever remembers the fields of earlier requests saves nothing on these.
@@ -137,117 +197,66 @@ CASES: Final = (
     Case("sizes", "response-1k", THREE, application="plain:kilobyte", correct=exactly(b"k" * 1_024)),
     Case("sizes", "response-10k", THREE, application="plain:ten_kilobytes", correct=exactly(TEN)),
     Case("sizes", "response-1m", (*THREE, "bjoern"), application="plain:megabyte", correct=exactly(MEGABYTE)),
-    Case("sizes", "upload-10k", THREE, application="plain:upload", body=10_240, correct=exactly(b"10240")),
-    Case(
-        "sizes",
-        "upload-1m",
-        (*THREE, "waitress"),
-        application="plain:upload",
-        body=1_048_576,
-        correct=exactly(b"1048576"),
+    upload("upload-10k", THREE, body=10_240, correct=exactly(b"10240")),
+    upload("upload-1m", (*THREE, "waitress"), body=1_048_576, correct=exactly(b"1048576")),
+    flask(
+        "flask-hello",
+        (*FOUR, "uwsgi"),
+        target="/",
+        bounds=(at_least("rate", value=1.5, against="gunicorn-gthread"),),
     ),
-    Case("frameworks", "flask-hello", (*FOUR, "uwsgi"), application="flask_site:app", target="/"),
-    Case("frameworks", "flask-rows", THREE, application="flask_site:app", target="/rows", correct=rows(50)),
-    Case("frameworks", "django-hello", (*THREE, "uwsgi"), application="django_site:app", target="/"),
-    Case("frameworks", "django-rows", THREE, application="django_site:app", target="/rows", correct=rows(50)),
-    Case("threads", "threads-1", THREE, threads=1),
-    Case("threads", "threads-2", THREE, threads=2),
-    Case("threads", "threads-8", THREE, threads=8),
+    flask("flask-rows", THREE, target="/rows", correct=rows(50)),
+    django("django-hello", (*THREE, "uwsgi"), target="/"),
+    django("django-rows", THREE, target="/rows", correct=rows(50)),
+    *(Case("threads", f"threads-{count}", THREE, threads=count) for count in (1, 2, 8)),
     Case("workers", "workers-2", THREE, workers=2),
-    Case(
-        "sleep",
-        "sleep-4",
-        THREE,
-        application="plain:sleep",
-        correct=exactly(b"slept"),
-        connections=512,
-        longer=2,
-    ),
-    Case(
-        "sleep",
-        "sleep-32",
-        THREE,
-        application="plain:sleep",
-        correct=exactly(b"slept"),
-        connections=512,
-        longer=2,
-        threads=32,
-    ),
+    sleeping("sleep-4"),
+    sleeping("sleep-32", threads=32),
     Case("memory", "memory-flask-4", (*THREE, "uwsgi"), application="flask_site:app", target="/", workers=4),
-    Case(
+    echo(
         "crowds",
         "idle-10000",
         (*PAIR, "granian", "bjoern"),
-        application="plain:site",
-        target="/echo?token",
-        correct=ECHO,
         measure=Measure.IDLE,
         limit=11_000,
+        bounds=(at_most("idle_bytes", value=4_096), at_most("p99_ratio", value=1.5)),
     ),
-    Case(
+    echo(
         "crowds",
         "slow-clients",
         FOUR,
-        application="plain:site",
-        target="/echo?token",
-        correct=ECHO,
         measure=Measure.SLOW,
+        bounds=(at_most("p99_ratio", value=3.0), at_most("unanswered", value=0)),
     ),
-    Case(
+    echo(
         "fairness",
         "cpu-bound",
         THREE,
-        application="plain:site",
-        target="/echo?token",
-        correct=ECHO,
         persistent=False,
         workers=2,
         connections=8,
         measure=Measure.CPU_BOUND,
+        bounds=(at_most("over_plain", value=1.15),),
     ),
-    Case(
+    echo(
         "fairness",
         "long-request",
         THREE,
-        application="plain:site",
-        target="/echo?token",
-        correct=ECHO,
         persistent=False,
         workers=2,
         threads=1,
         measure=Measure.LONG,
+        bounds=(at_most("p95_us", value=20_000),),
     ),
-    Case(
-        "overload",
-        "overload-sleep-keepalive",
-        PAIR,
-        application="plain:site",
-        target="/sleep?token",
-        correct=ECHO,
-        queue_timeout=0.1,
-        limit=11_000,
-        measure=Measure.OVERLOAD,
-    ),
-    Case(
-        "overload",
-        "overload-compute-close",
-        PAIR,
-        application="plain:site",
-        target="/work?token",
-        correct=ECHO,
-        persistent=False,
-        queue_timeout=0.1,
-        limit=11_000,
-        measure=Measure.OVERLOAD,
-    ),
-    Case(
+    *(spread(f"spread-{count}", workers=count) for count in (1, 4, 16)),
+    overload("overload-sleep-keepalive", target="/sleep?token"),
+    overload("overload-compute-close", target="/work?token", persistent=False),
+    echo(
         "checked",
         "checked-aborts",
         PAIR,
-        application="plain:site",
-        target="/echo?token",
-        correct=ECHO,
         connections=64,
         measure=Measure.CHECKED,
+        bounds=(at_most("wrong", value=0), at_most("unanswered", value=0)),
     ),
 )

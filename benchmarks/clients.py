@@ -23,15 +23,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from fields import BROWSER
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-BROWSER: Final = (
-    "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n"
-    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n"
-    "Accept-Language: en-GB,en;q=0.7,de;q=0.3\r\n"
-    "Accept-Encoding: gzip, deflate, br, zstd\r\n"
-)
+BROWSER_LINES: Final = "".join(f"{name}: {value}\r\n" for name, value in BROWSER.items())
 DICE: Final = random.Random()  # noqa: S311 - for tokens and whims
 LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 CLOSES: Final = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
@@ -53,11 +50,11 @@ class Spec:
         port: the same.
         path: what is asked for; the token follows as the query.
         persistent: whether connections are kept open.
-        rate: requests per second (paced).
+        rate: requests per second (paced), connections per second (spread; 0 for all at once).
         seconds: for how long requests are started (paced, closed).
         patience: seconds that answers are waited for after that; what is missing then is lost.
         settle: seconds at the begin whose answers do not count as goodput (paced).
-        connections: how many clients (closed, burst, idle).
+        connections: how many clients (closed, burst, idle, spread).
         repeats: how many bursts.
         aborts: share of requests whose client leaves before the answer (closed).
         crowd: kind → how many (slow).
@@ -82,7 +79,7 @@ class Spec:
         connection = "keep-alive" if self.persistent else "close"
         return (
             f"GET {self.path}?{token} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n"
-            f"{BROWSER}Connection: {connection}\r\n\r\n"
+            f"{BROWSER_LINES}Connection: {connection}\r\n\r\n"
         ).encode()
 
 
@@ -312,6 +309,26 @@ async def burst(spec: Spec) -> dict[str, float]:
     return {**seen.summary(), "seconds": sorted(seconds)[len(seconds) // 2]}
 
 
+async def spread(spec: Spec) -> dict[str, float]:
+    """Hold connections that have had one answer each, and say how the workers that gave it share them."""
+    begun = time.perf_counter()
+
+    async def client(number: int) -> tuple[Exchange, bytes]:
+        if spec.rate:
+            await asyncio.sleep(begun + number / spec.rate - time.perf_counter())
+        exchange = await connect(spec)
+        return exchange, (await exchange.ask(spec.request(str(number))))[1]
+
+    held = await asyncio.gather(*map(client, range(spec.connections)))
+    shares = Counter(worker for _, worker in held)
+    ready()
+    await ended()
+    still = sum(exchange.open for exchange, _ in held)
+    for exchange, _ in held:
+        exchange.leave()
+    return {"held": still, "workers": len(shares), "most": max(shares.values())}
+
+
 async def ended() -> None:
     """Wait until standard input ends."""
     loop = asyncio.get_running_loop()
@@ -460,6 +477,7 @@ MODES: Final[dict[str, Callable[[Spec], Coroutine[Any, Any, dict[str, float]]]]]
     "burst": burst,
     "slow": slow,
     "idle": idle,
+    "spread": spread,
 }
 
 

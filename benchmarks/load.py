@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cases import Fields
+from fields import FIXED, Fields
 from processes import confine
 
 if TYPE_CHECKING:
@@ -25,21 +25,6 @@ if TYPE_CHECKING:
 
     from cases import Case
 
-FEW: Final[dict[str, str]] = {}
-BROWSER: Final = {
-    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-    "Accept-Language": "en-GB,en;q=0.7,de;q=0.3",
-    "Accept-Encoding": "gzip, deflate, br, zstd",
-    "Referer": "http://www.example.org/catalogue/2?sort=price",
-    "Cookie": "sessionid=8f1c3a0d7e5b4f6294d0c1b2a3948576; theme=dark",
-    "Upgrade-Insecure-Requests": "1",
-}
-"""What a browser sends with `Host` and `Connection`: nine fields in all."""
-VARIED: Final = {name: value for name, value in BROWSER.items() if name != "Upgrade-Insecure-Requests"}
-"""wrk.lua puts a `traceparent` into the place of the last one, and another `Cookie` into each request."""
-
-FIELDS: Final = {Fields.FEW: FEW, Fields.BROWSER: BROWSER, Fields.VARIED: VARIED}
 PATIENCE: Final = 40.0
 """Seconds beyond its own time after which a load generator is given up."""
 
@@ -96,7 +81,7 @@ class Generator:
     @property
     def fields(self) -> dict[str, str]:
         """The fields of each request that do not change, but `Host`."""
-        return {**FIELDS[self.case.fields], "Connection": "keep-alive" if self.case.persistent else "close"}
+        return {**FIXED[self.case.fields], "Connection": "keep-alive" if self.case.persistent else "close"}
 
     def check(self) -> None:
         """Send one request and check the whole answer, which wrk does not.

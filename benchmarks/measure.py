@@ -34,6 +34,8 @@ WARMUP: Final = 0.5
 """Seconds of load that are not counted: CPython specialises its bytecode within hundreds of requests."""
 MODEST: Final = 500
 """Requests per second of normal clients: enough for a p99, far from what any server here can do."""
+ARRIVING: Final = 200.0
+"""Connections per second where they come one after the other: each finds all workers idle."""
 COMPUTE: Final = """
 import sys, time, plain
 sys.stdin.readline()
@@ -251,6 +253,24 @@ def checked(run: Run) -> Figures:
     }
 
 
+def spread(run: Run) -> Figures:
+    """Let connections come that stay, one after the other and all at once: who gets them, who is woken."""
+    time.sleep(1.0)  # one of them has answered, the others may still start
+    count, workers = run.case.connections, run.case.workers
+    figures: Figures = {}
+    for manner, rate in (("row", ARRIVING), ("burst", 0.0)):
+        before = processes.wakeups_of(run.pid)
+        with run.generator.crowd("spread", path="/worker", connections=count, rate=rate) as end:
+            woken = processes.wakeups_of(run.pid) - before
+            seen = end()
+        if seen["held"] < count:
+            raise LoadError(f"of {count} connections {seen['held']:.0f} were kept")
+        figures[f"{manner}_workers"] = seen["workers"]
+        figures[f"{manner}_busiest"] = seen["most"] * workers / count
+        figures[f"{manner}_wakeups"] = woken / count
+    return figures
+
+
 MEASURES: Final[dict[Measure, Callable[[Run], Figures]]] = {
     Measure.LOAD: load,
     Measure.IDLE: idle,
@@ -259,6 +279,7 @@ MEASURES: Final[dict[Measure, Callable[[Run], Figures]]] = {
     Measure.LONG: long,
     Measure.OVERLOAD: overload,
     Measure.CHECKED: checked,
+    Measure.SPREAD: spread,
 }
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import report
+from cases import Sense
 from report import GROUPS, METRICS, REFERENCE
-from targets import TARGETS, Sense, Verdict
+from targets import TARGETS, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,21 +167,18 @@ def _matrix(axes: Any, results: Results, cases: list[str], peers: list[str]) -> 
 
 def _targets(axes: Any, results: Results) -> None:
     """Draw each target as a bar to its bound, which is 1: green if met, red and beyond it if not."""
-    shown = [(target, value) for target in TARGETS if (value := target.value(results)) and target.bound]
+    shown = [(target, value) for target in TARGETS if (value := target.value(results)) and target.bound.value]
     if not shown:
         axes.axis("off")
         return
     for place, (target, value) in enumerate(shown):
-        used = value.median / target.bound
-        if target.sense is Sense.AT_LEAST:
-            used = target.bound / value.median if value.median else 10.0
+        used = value.median / target.bound.value
+        if target.bound.sense is Sense.AT_LEAST:
+            used = target.bound.value / value.median if value.median else 10.0
         met = target.verdict(results) is Verdict.MET
         axes.barh(place, min(used, 3.0), color=GOOD if met else BAD)
-        text = f"{value.show(target.shown_as)} {target.sense.value} {target.shown_as.show(target.bound)}"
-        axes.text(0.02, place, text, va="center", fontsize=7)
-    names = [
-        f"{t.case}\n{METRICS[t.metric].title}{f', × {t.against}' if t.against else ''}" for t, _ in shown
-    ]
+        axes.text(0.02, place, f"{value.show(target.shown_as)} {target.limit}", va="center", fontsize=7)
+    names = [f"{target.case}\n{target.title}" for target, _ in shown]
     axes.set_yticks(range(len(shown)), names, fontsize=6)
     axes.axvline(1.0, color="black", linewidth=1)
     axes.set_xlim(0, 3.0)

@@ -106,6 +106,28 @@ def memory_of(root: int) -> Memory:
     return Memory(sums["Pss"], sums["Private_Clean"] + sums["Private_Dirty"])
 
 
+def wakeups_of(root: int) -> int:
+    """Return how often the living threads of a process tree have stopped to wait, and so been woken again.
+
+    Args:
+        root: the pid that the tree starts at.
+
+    Returns:
+        The sum of their voluntary context switches. Source: proc_pid_status(5).
+    """
+    count = 0
+    for pid in tree(root):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                count += _switches(task.joinpath("status").read_text())
+    return count
+
+
+def _switches(status: str) -> int:
+    """Return the voluntary context switches in the text of a thread's status."""
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
 def confine(cores: AbstractSet[int]) -> None:
     """Pin this process, which is about to become a program, and let it open as many files as it may."""
     os.sched_setaffinity(0, cores)

@@ -66,6 +66,12 @@ METRICS: Final = {
     "shed_share": Metric("% shed", "{:.1f}", 100),
     "unanswered_share": Metric("% not answered", "{:.1f}", 100),
     "p99_of_limit": Metric("p99 / (limit + service)", "{:.2f}"),
+    "row_workers": Metric("workers used, one by one", "{:.0f}"),
+    "row_busiest": Metric("busiest / mean, one by one", "{:.2f}"),
+    "row_wakeups": Metric("wake-ups each, one by one", "{:.1f}"),
+    "burst_workers": Metric("workers used, at once", "{:.0f}"),
+    "burst_busiest": Metric("busiest / mean, at once", "{:.2f}"),
+    "burst_wakeups": Metric("wake-ups each, at once", "{:.1f}"),
     "aborted": Metric("aborted"),
     "wrong": Metric("wrong answers"),
 }
@@ -157,6 +163,16 @@ GROUPS: Final = {
         "the clients are done before it is. Nothing is pinned.",
         ("seconds", "plain_seconds", "over_plain", "p50_us", "p95_us", "p99_us", "unanswered"),
         ("over_plain", "p50_us", "p95_us", "p99_us"),
+    ),
+    "spread": Group(
+        "Connections and wake-ups, over 1, 4 and 16 workers",
+        "200 connections that stay, each with one request of no work: one by one (200 a second, so that each "
+        "finds all workers idle), then all at once. Busiest / mean: 1 is even, and as many as there are workers "
+        "means that one has all. Wake-ups: how often any thread of the server was woken, for each "
+        "connection; where more workers mean more of them, several are woken for one. Timers count too. "
+        "More than one worker is not pinned.",
+        ("row_workers", "row_busiest", "row_wakeups", "burst_workers", "burst_busiest", "burst_wakeups"),
+        ("row_busiest", "row_wakeups", "burst_busiest", "burst_wakeups"),
     ),
     "overload": Group(
         "Twice of what it can answer",

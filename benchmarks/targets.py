@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The table of targets, and whether results meet them. It measures nothing."""
+"""Whether results are within the bounds of `cases.CASES`. It measures nothing."""
 
 from __future__ import annotations
 
@@ -7,17 +7,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from cases import CASES, Sense
 from report import METRICS, RATIO, REFERENCE, Metric, Spread, line, ratio, spread
 
 if TYPE_CHECKING:
+    from cases import Bound
     from report import Results
-
-
-class Sense(Enum):
-    """On which side of the bound the figure has to be."""
-
-    AT_MOST = "≤"
-    AT_LEAST = "≥"
 
 
 class Verdict(Enum):
@@ -34,62 +29,46 @@ class Target:
 
     Args:
         case: a name of `cases.CASES`.
-        metric: a name of `report.METRICS`.
-        sense: at most or at least.
-        bound: of the figure, or of its ratio to the peer's.
-        against: the peer; empty if the figure itself counts.
+        bound: one of that case.
     """
 
     case: str
-    metric: str
-    sense: Sense
-    bound: float
-    against: str = ""
+    bound: Bound
 
     def value(self, results: Results) -> Spread | None:
         """Return what was reached over rounds, None if it was not measured."""
-        if self.against:
-            return ratio(results, self.case, self.metric, REFERENCE, self.against)
-        return spread(results, self.case, REFERENCE, self.metric)
+        metric, against = self.bound.metric, self.bound.against
+        if against:
+            return ratio(results, self.case, metric, REFERENCE, against)
+        return spread(results, self.case, REFERENCE, metric)
 
     def verdict(self, results: Results) -> Verdict:
         """Return whether the median over rounds is within the bound."""
-        value = self.value(results)
-        if value is None:
+        reached, bound = self.value(results), self.bound
+        if reached is None:
             return Verdict.UNKNOWN
-        within = value.median <= self.bound if self.sense is Sense.AT_MOST else value.median >= self.bound
+        at_most = bound.sense is Sense.AT_MOST
+        within = reached.median <= bound.value if at_most else reached.median >= bound.value
         return Verdict.MET if within else Verdict.MISSED
+
+    @property
+    def title(self) -> str:
+        """The figure that counts, in words."""
+        against = f", × {self.bound.against}" if self.bound.against else ""
+        return f"{METRICS[self.bound.metric].title}{against}"
 
     @property
     def shown_as(self) -> Metric:
         """How value and bound are written."""
-        return Metric("", "{:.3f}") if self.against else METRICS.get(self.metric, RATIO)
+        return Metric("", "{:.3f}") if self.bound.against else METRICS.get(self.bound.metric, RATIO)
+
+    @property
+    def limit(self) -> str:
+        """The bound, in words."""
+        return f"{self.bound.sense.value} {self.shown_as.show(self.bound.value)}"
 
 
-MOST: Final = Sense.AT_MOST
-LEAST: Final = Sense.AT_LEAST
-
-TARGETS: Final = (
-    Target("hello-9-keepalive", "cpu_us", MOST, 1 / 8, "gunicorn-gthread"),
-    Target("hello-9-keepalive", "cpu_us", MOST, 1.0, "granian"),
-    Target("hello-9-keepalive", "cpu_us", MOST, 1.0, "granian-threads"),
-    Target("hello-9-close", "cpu_us", MOST, 1 / 5, "gunicorn-gthread"),
-    Target("hello-9-close", "cpu_us", MOST, 1.0, "granian"),
-    Target("hello-9-close", "cpu_us", MOST, 1.0, "granian-threads"),
-    Target("flask-hello", "rate", LEAST, 1.5, "gunicorn-gthread"),
-    Target("idle-10000", "idle_bytes", MOST, 4_096),
-    Target("idle-10000", "p99_ratio", MOST, 1.5),
-    Target("slow-clients", "p99_ratio", MOST, 3.0),
-    Target("slow-clients", "unanswered", MOST, 0),
-    Target("cpu-bound", "over_plain", MOST, 1.15),
-    Target("long-request", "p95_us", MOST, 20_000),
-    Target("overload-sleep-keepalive", "goodput", LEAST, 0.95),
-    Target("overload-sleep-keepalive", "p99_of_limit", MOST, 1.0),
-    Target("overload-compute-close", "goodput", LEAST, 0.95),
-    Target("overload-compute-close", "p99_of_limit", MOST, 1.0),
-    Target("checked-aborts", "wrong", MOST, 0),
-    Target("checked-aborts", "unanswered", MOST, 0),
-)
+TARGETS: Final = tuple(Target(case.name, bound) for case in CASES for bound in case.bounds)
 
 
 def table(results: Results) -> str:
@@ -102,15 +81,14 @@ def table(results: Results) -> str:
     for target in TARGETS:
         if target.case not in ran:
             continue
-        value, metric = target.value(results), target.shown_as
-        against = f", × {target.against}" if target.against else ""
+        value = target.value(results)
         rounds = sum(s.case == target.case and s.server == REFERENCE and not s.error for s in results.samples)
         lines.append(
             line(
                 [
-                    f"{target.case}: {METRICS[target.metric].title}{against}",
-                    f"{target.sense.value} {metric.show(target.bound)}",
-                    value.show(metric) if value else "–",
+                    f"{target.case}: {target.title}",
+                    target.limit,
+                    value.show(target.shown_as) if value else "–",
                     target.verdict(results).value,
                     str(rounds),
                 ]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -91,5 +92,7 @@ def site(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
         return upload(environ, start_response)
     if path == "/megabyte":
         return megabyte(environ, start_response)
+    if path == "/worker":
+        return answer(start_response, str(os.getpid()).encode())
     ERRANDS[path]()
     return answer(start_response, environ["QUERY_STRING"].encode("latin-1"))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import report
 import targets
-from cases import CASES
+from cases import CASES, Bound, Sense
 from report import Results, Sample
 from servers import SERVERS
-from targets import Sense, Target, Verdict
+from targets import Target, Verdict
 
 
 def results(*samples: Sample) -> Results:
@@ -20,7 +20,7 @@ def run(server: str, **figures: float) -> Sample:
 
 def verdict(bound: float, sense: Sense = Sense.AT_MOST, against: str = "", **figures: float) -> Verdict:
     found = results(run("prefork", **figures), run("peer", cpu_us=10.0))
-    return Target("a-case", "cpu_us", sense, bound, against).verdict(found)
+    return Target("a-case", Bound("cpu_us", sense, bound, against)).verdict(found)
 
 
 def test_a_figure_at_its_bound_meets_it() -> None:
@@ -52,8 +52,8 @@ def test_the_table_says_bound_value_and_verdict() -> None:
 def test_each_target_is_of_a_case_that_runs_both_servers_and_of_a_metric_that_can_be_shown() -> None:
     cases = {case.name: case for case in CASES}
     for target in targets.TARGETS:
-        assert {report.REFERENCE, target.against or report.REFERENCE} <= set(cases[target.case].servers)
-        assert target.metric in report.METRICS
+        assert {report.REFERENCE, target.bound.against or report.REFERENCE} <= set(cases[target.case].servers)
+        assert target.bound.metric in report.METRICS
 
 
 def test_each_case_has_a_name_of_its_own_a_group_and_known_servers() -> None:
