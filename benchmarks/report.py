@@ -167,9 +167,9 @@ GROUPS: Final = {
     "spread": Group(
         "Connections and wake-ups, over 1, 4 and 16 workers",
         "200 connections that stay, each with one request of no work: one by one (200 a second, so that each "
-        "finds all workers idle), then all at once. Busiest / mean: 1 is even, and as many as there are workers "
-        "means that one has all. Wake-ups: how often any thread of the server was woken, for each "
-        "connection; where more workers mean more of them, several are woken for one. Timers count too. "
+        "finds all workers idle), then all at once. Busiest / mean: 1 is even, and as many as there are "
+        "workers means that one has all. Wake-ups: how often any thread of the server was woken, for each "
+        "connection, timers included; where more workers mean more of them, several are woken for one. "
         "More than one worker is not pinned.",
         ("row_workers", "row_busiest", "row_wakeups", "burst_workers", "burst_busiest", "burst_wakeups"),
         ("row_busiest", "row_wakeups", "burst_busiest", "burst_wakeups"),
