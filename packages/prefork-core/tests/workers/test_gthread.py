@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import selectors
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -128,6 +129,31 @@ def test_clients_that_keep_asking_do_not_starve_new_ones(tmp_path: Path) -> None
             over.set()
             for thread in asking:
                 thread.join()
+
+
+def test_nobody_is_served_twice_while_another_waits(tmp_path: Path) -> None:
+    """One client asks for all 20 connections, so nothing but the worker's order decides who comes next."""
+    served: list[bytes] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        time.sleep(0.003)  # what makes the request a long one
+        start_response("200 OK", [("Content-Length", str(len(environ["PATH_INFO"])))])
+        return [environ["PATH_INFO"].encode()]
+
+    with threads(app, tmp_path) as server, selectors.DefaultSelector() as selector:
+        for number in range(20):
+            client = server.client().send(GET % b"/%d" % number)
+            selector.register(client.sock, selectors.EVENT_READ, client)
+        while len(served) < 400:
+            for key, _ in selector.select(PATIENCE):
+                served.append(key.data.answer().body)
+                key.data.send(GET % served[-1])
+        # The first rounds are those of new connections, which come before old ones every second time.
+        rounds = served[200:]
+        counts = [rounds.count(b"/%d" % number) for number in range(20)]
+        assert max(counts) - min(counts) <= 2
+        for key in list(selector.get_map().values()):
+            key.data.close()
 
 
 def test_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:

@@ -240,14 +240,19 @@ class Loop:
 
     def _turn(self, watch: Watch) -> Lost:
         """Wait for something and serve it, as the thread that leads."""
-        if not self._lead.expects_long:
+        if not self._lead.expects_long or self._reason is not None:
             return self._handle(self._poller.wait(self._patience()), watch)
         self._new_first = not self._new_first
         for fd in list(self._acceptor.fds) if self._new_first else ():
             if self._accept_in_a_row(fd, watch) < 0:
                 return Lost.LEAD
-        # With more than one the others would lose their places in the queue when the lead goes.
-        return self._handle(self._poller.wait(self._patience(), 1), watch)
+        # The lead goes with the first that is served. Whoever is ready too is read now, and so keeps its place.
+        lost = self._handle(self._poller.wait(self._patience()), None)
+        conn = self._next_turn() if lost is Lost.NOTHING else None
+        if conn is not None and not self._serve(conn, self._service.proceed, watch):
+            return Lost.LEAD
+        self._acceptor.balance()
+        return lost
 
     def _handle(self, events: list[tuple[int, int]], watch: Watch | None) -> Lost:
         """Serve what is ready.
