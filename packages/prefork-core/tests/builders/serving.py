@@ -106,7 +106,7 @@ class Worker:
             arbiter: whom the worker takes for its arbiter.
         """
         context = self.make_context(arbiter)
-        loop = Loop(context, context.service(keepalive=self.keepalive))
+        loop = Loop(context, context.service(keepalive=self.keepalive, alone=self.settings.threads == 1))
         context.on_abort = loop.aborted
         return loop
 

@@ -79,6 +79,7 @@ _PHASES: Final = {
     Phase.READING: "reading the request",
     Phase.APPLICATION: "in the application",
     Phase.WRITING: "writing the response",
+    Phase.TAKEN: "connection taken over",
 }
 
 

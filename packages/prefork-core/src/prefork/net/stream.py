@@ -21,6 +21,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from prefork.errors import ClientDisconnected
+from prefork.net.handed import Claim, HandedSocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +100,7 @@ class Stream:
         taken: bytes that the kernel took so far.
     """
 
-    __slots__ = ("_out", "fd", "pending", "sock", "taken")
+    __slots__ = ("_handed", "_out", "fd", "pending", "sock", "taken")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -107,6 +108,7 @@ class Stream:
             sock.setblocking(False)
         self.fd = sock.fileno()
         self._out: deque[memoryview | FilePart] | None = None
+        self._handed: HandedSocket | None = None
         self.pending = 0
         self.taken = 0
 
@@ -261,15 +263,40 @@ class Stream:
 
     def half_close(self) -> None:
         """Send FIN but go on receiving (RFC 9112 §9.6): a reset would destroy what the client has unread."""
-        try:
-            self.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            return  # it is gone already; the next receive says so
+        self._shut(socket.SHUT_WR)
 
     def reset(self) -> None:
         """Make `close` send RST: where closing means "complete", an incomplete response must not look so."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
+    def hand_out(self, taken: Callable[[], bytes]) -> HandedSocket:
+        """Return the socket for the application to take it, until `take_back`.
+
+        Args:
+            taken: as of `prefork.net.handed.Claim`.
+        """
+        self._handed = HandedSocket(self.sock, Claim(taken))
+        return self._handed
+
+    def take_back(self) -> bool:
+        """Take the socket back that was handed out; return False when the application has taken it."""
+        if self._handed is not None and self._handed.withdraw():
+            self._handed = None
+        return self._handed is None
+
+    def end_receiving(self) -> None:
+        """Let whoever receives get the end of file, behind what has arrived already."""
+        self._shut(socket.SHUT_RD)
+
+    def _shut(self, how: int) -> None:
+        try:
+            self.sock.shutdown(how)
+        except OSError:
+            return  # it is gone already; whoever uses it next is told
+
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket, whoever has a copy of it."""
+        if self._handed is not None:
+            self._shut(socket.SHUT_RDWR)  # a thread of the application may be receiving still
+            self._handed = None
         self.sock.close()

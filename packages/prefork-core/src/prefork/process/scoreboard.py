@@ -75,6 +75,8 @@ class Phase(IntEnum):
     READING = 1
     APPLICATION = 2
     WRITING = 3
+    TAKEN = 4
+    """The application has taken the connection over, for as long as it likes."""
 
 
 _NOTHING: Final = Phase.NONE.value

@@ -19,6 +19,7 @@ from prefork.worker import StopReason
 from prefork.wsgi.queueing import Queueing
 from prefork.wsgi.requesthooks import RequestHooks
 from prefork.wsgi.serve import Service
+from prefork.wsgi.takeover import Takeovers
 
 if TYPE_CHECKING:
     import logging
@@ -146,11 +147,12 @@ class WorkerContext:
         """Ask the arbiter for a successor."""
         channel.report(self._end, Report.RETIRE)
 
-    def service(self, *, keepalive: float) -> Service:
+    def service(self, *, keepalive: float, alone: bool = False) -> Service:
         """Return the application as something that connections can be served with.
 
         Args:
             keepalive: seconds that a connection may be idle between requests, 0 to close after each response.
+            alone: whether nobody looks at `stop_fd` while the application is called.
 
         Raises:
             ConfigError: the settings about proxies contradict themselves.
@@ -181,6 +183,7 @@ class WorkerContext:
             self.log,
             access,
             self._request_hooks(),
+            Takeovers(self.stop_fd if alone else None),
             keepalive=keepalive,
             max_requests=_with_jitter(settings.max_requests, settings.max_requests_jitter),
             retire=self.retire,

@@ -7,11 +7,15 @@ taken wait in the poll set. `timeout` is the time that a request may take withou
 
 from __future__ import annotations
 
-from typing import ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
 
 from prefork.worker import API_VERSION, Context, Worker
 from prefork.workers.context import WorkerContext
 from prefork.workers.loop import Loop
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class SyncWorker(Worker):
@@ -20,10 +24,13 @@ class SyncWorker(Worker):
     api = API_VERSION
     keepalive: ClassVar[float] = 0.0
     """Seconds that a connection may be idle between requests."""
+    ignored: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"keepalive": "a sync worker closes after each response; with --threads 2 connections stay open"}
+    )
 
     def run(self, ctx: Context) -> None:
         """Serve until `ctx.stop_fd` is readable; return when drained."""
         assert isinstance(ctx, WorkerContext)
-        loop = Loop(ctx, ctx.service(keepalive=self.keepalive))
+        loop = Loop(ctx, ctx.service(keepalive=self.keepalive, alone=True))
         ctx.on_abort = loop.aborted
         loop.run()

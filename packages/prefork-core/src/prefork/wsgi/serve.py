@@ -15,8 +15,8 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
 
 from prefork.errors import ClientDisconnected, ClientStalled, ProtocolError
-from prefork.http.framing import BY_CLOSE, BY_NOTHING
-from prefork.http.states import READING_BODY, READING_DONE, WRITING_DONE, WRITING_HEAD
+from prefork.http.framing import BY_CLOSE, BY_NOTHING, asks_upgrade
+from prefork.http.states import READING_BODY, READING_DONE, READING_TAKEN, WRITING_DONE, WRITING_HEAD
 from prefork.net.clock import http_date
 from prefork.net.stream import rest_of
 from prefork.observe.access import Exchange
@@ -33,6 +33,7 @@ from prefork.wsgi.connection import (
 from prefork.wsgi.environ import make_environ
 from prefork.wsgi.input import Input
 from prefork.wsgi.response import FileWrapper, Response
+from prefork.wsgi.takeover import is_normal_end
 
 if TYPE_CHECKING:
     import logging
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from prefork.settings import Settings
     from prefork.wsgi.queueing import Queueing
     from prefork.wsgi.requesthooks import RequestHooks
+    from prefork.wsgi.takeover import Takeovers
     from prefork.wsgi.watch import Watch
 
 BODY_HELD: Final = 64 * 1024
@@ -96,6 +98,7 @@ class Service:
         log: the error log.
         access: the access log, None for none.
         hooks: runs the hooks of a request, None when there are none.
+        takeovers: has the connections that the application takes over.
         keepalive: seconds that a connection may be idle between requests, 0 to close after each response.
         retire: called once, when `max_requests` requests were served.
         max_requests: that number, 0 for none.
@@ -110,6 +113,7 @@ class Service:
         log: logging.Logger,
         access: AccessLog | None,
         hooks: RequestHooks | None,
+        takeovers: Takeovers,
         *,
         keepalive: float,
         max_requests: int,
@@ -124,6 +128,7 @@ class Service:
         self._log = log
         self._access = access
         self._hooks = hooks
+        self._takeovers = takeovers
         self.closes_at_once = hooks is None
         self._header_timeout = settings.header_timeout or inf
         self._first_byte_timeout = settings.keepalive or settings.header_timeout or inf
@@ -138,8 +143,9 @@ class Service:
     # Events of one connection
 
     def stop_keeping(self) -> None:
-        """Announce `Connection: close` on every response from now on."""
+        """Announce `Connection: close` on every response from now on, and end what was taken over."""
         self._keepalive = 0.0
+        self._takeovers.wind_down()
 
     def opened(self, conn: Connection) -> Wants:
         """Begin to serve a connection that was just accepted."""
@@ -331,7 +337,11 @@ class Service:
             environ = conn.environ = make_environ(conn.base, request, conn.peer, forwarded, body)
             if self._hooks is not None:
                 self._hooks.before(request)
-            self._call(conn, environ, response)
+            # The first question is enough nearly always, and costs no call.
+            if "HTTP_UPGRADE" in request.fields and asks_upgrade(request):
+                self._call_with_socket(conn, environ, response, watch)
+            else:
+                self._call(self._app, conn, environ, response)
         except ClientDisconnected as error:
             self._client_failed(conn, error)
         except ProtocolError as error:
@@ -355,8 +365,33 @@ class Service:
             self._hooks.after(request, conn.environ, response)
         watch.end()
 
-    def _call(self, conn: Connection, environ: dict[str, Any], response: Response) -> None:
-        body = self._app(environ, response.start)
+    def _call_with_socket(
+        self, conn: Connection, environ: dict[str, Any], response: Response, watch: Watch
+    ) -> None:
+        """Call the application with the socket within its reach."""
+
+        def app(environ: dict[str, Any], start_response: Any) -> Any:
+            body = self._app(environ, start_response)
+            if conn.http.reading is not READING_TAKEN:
+                return body
+            close = getattr(body, "close", None)
+            if close is not None:
+                close()
+            return iter(())
+
+        self._takeovers.offer(conn, environ, response, watch)
+        try:
+            self._call(app, conn, environ, response)
+        except BaseException as error:
+            if not self._takeovers.over(conn) or not is_normal_end(error):
+                raise
+        else:
+            self._takeovers.over(conn)
+
+    def _call(
+        self, app: Callable[..., Any], conn: Connection, environ: dict[str, Any], response: Response
+    ) -> None:
+        body = app(environ, response.start)
         kind = type(body)
         try:
             if kind is list or kind is tuple:
@@ -407,7 +442,7 @@ class Service:
     def _application_failed(self, conn: Connection, request: Request) -> None:
         """The application raised: a 500, or a response that visibly breaks off."""
         self._log.exception("error in the application: %s %s", request.method, request.target)
-        if conn.http.writing is WRITING_DONE:
+        if conn.http.writing is WRITING_DONE and conn.http.reading is not READING_TAKEN:
             return  # the client has its answer; only close() has raised
         conn.outcome = "error"
         conn.watch.failed()

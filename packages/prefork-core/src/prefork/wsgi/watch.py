@@ -65,6 +65,11 @@ class Watch:
         """Note that it is answered with an error of the worker's own."""
         self._record.count_error()
 
+    def taken(self) -> None:
+        """Note that the application has taken the connection over: nobody knows any more what progress is."""
+        self._record.deadline = 0.0
+        self._record.phase = Phase.TAKEN
+
     def progress(self) -> None:
         """Note that the request has moved."""
         if self._waited:
