@@ -69,6 +69,12 @@ def test_check_config_says_ok(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (ExitCode.OK, "ok\n", "")
 
 
+def test_check_config_warns_of_a_setting_that_the_worker_cannot_honour(tmp_path: Path) -> None:
+    done = run(folder_with(tmp_path, WSGI), "--check-config", "app:app", PREFORK_KEEPALIVE="5")
+    assert (done.returncode, done.stdout) == (ExitCode.OK, "ok\n")
+    assert done.stderr.startswith("prefork: warning: env PREFORK_KEEPALIVE: keepalive has no effect: ")
+
+
 def test_check_config_loads_the_application_as_a_worker_would(tmp_path: Path) -> None:
     """Another folder, variables and import path are in effect."""
     (tmp_path / "site").mkdir()

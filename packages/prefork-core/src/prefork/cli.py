@@ -69,7 +69,7 @@ def _help() -> None:
 def _print_config(loaded: Loaded) -> None:
     from prefork.settings.show import config_text
 
-    _warn(loaded)
+    _warn(loaded.warnings)
     _say(config_text(loaded))
 
 
@@ -80,12 +80,13 @@ def _check_config(loaded: Loaded) -> None:
     from prefork.observe.access import compile_text
     from prefork.workers import registry
 
-    _warn(loaded)
+    _warn(loaded.warnings)
     settings = loaded.settings
     for address in settings.bind:
         parse_bind(address)
     compile_text(settings.access_log_format)
-    registry.find(registry.chosen(settings.worker_class, settings.threads))
+    worker = registry.find(registry.chosen(settings.worker_class, settings.threads))
+    _warn(registry.without_effect(worker, loaded))
     for name, _, value in (pair.partition("=") for pair in settings.raw_env):
         os.environ[name] = value
     _change_folder(settings.chdir)
@@ -100,8 +101,8 @@ def _change_folder(folder: str | None) -> None:
         raise ConfigError(f"chdir: cannot change to {folder}: {error.strerror}") from error
 
 
-def _warn(loaded: Loaded) -> None:
-    for warning in loaded.warnings:
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
         sys.stderr.write(f"prefork: warning: {warning}\n")
 
 

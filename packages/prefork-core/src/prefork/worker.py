@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import Enum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 if TYPE_CHECKING:
     import logging
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from prefork.settings import Settings
 
@@ -81,6 +82,8 @@ class Worker(ABC):
     """The `API_VERSION` that the worker was written against."""
     interface: ClassVar[Interface] = Interface.WSGI
     settings: ClassVar[type[Any] | None] = None
+    ignored: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Settings of the server that this worker cannot honour, and why: whoever gives one is warned."""
 
     @classmethod
     def prepare(cls) -> None:

@@ -431,6 +431,13 @@ def test_a_setting_of_the_start_that_changes_is_named(server: Server) -> None:
     server.says("backlog has changed: that takes effect at the next start")
 
 
+def test_a_setting_that_the_worker_cannot_honour_is_named_at_a_start_and_a_reload(server: Server) -> None:
+    server.configure("workers = 1\nkeepalive = 5\n").start()
+    assert server.count("prefork.conf.py:2: keepalive has no effect: a sync worker closes") == 1
+    server.reload()
+    assert server.count("keepalive has no effect") == 2
+
+
 # ---------------------------------------------------------------- workers come and go
 
 

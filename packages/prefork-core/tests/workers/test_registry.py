@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork.errors import ConfigError
+from prefork.settings import load
 from prefork.workers import registry
 
 if TYPE_CHECKING:
@@ -144,3 +145,28 @@ def test_sync_with_several_threads_is_gthread_and_other_names_stay() -> None:
 
 def test_both_own_workers_are_found_by_their_names() -> None:
     assert {"sync", "gthread"} <= set(registry.names())
+
+
+def warnings_for(name: str, *arguments: str, folder: Path) -> list[str]:
+    """Return what is said about settings that a worker of a name cannot honour."""
+    return registry.without_effect(registry.find(name), load(["app:app", *arguments], {}, str(folder)))
+
+
+def test_who_gives_a_setting_that_the_worker_cannot_honour_is_warned_by_its_name(tmp_path: Path) -> None:
+    [warning] = warnings_for("sync", "--keep-alive", "5", folder=tmp_path)
+    assert warning.startswith("flag --keep-alive: keepalive has no effect: a sync worker closes")
+    assert warnings_for("gthread", "--keep-alive", "5", folder=tmp_path) == []
+
+
+def test_who_gives_nothing_that_is_missing_is_not_warned(tmp_path: Path) -> None:
+    assert warnings_for("sync", folder=tmp_path) == []
+    assert warnings_for("sync", "--keep-alive", "0", folder=tmp_path) == []
+
+
+def test_a_foreign_worker_says_for_itself_what_it_cannot_honour(tmp_path: Path) -> None:
+    source = GOOD + "Own.ignored = {'threads': 'it has one', 'no_setting': 'of another version'}\n"
+    with installed(tmp_path, "registry_ignores", source):
+        name = "registry_ignores:Own"
+        assert warnings_for(name, "--threads", "4", folder=tmp_path) == [
+            "flag --threads: threads has no effect: it has one"
+        ]

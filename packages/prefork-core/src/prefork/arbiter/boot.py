@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from prefork.process.identity import Owner
     from prefork.process.kernel import Kernel
     from prefork.settings import Loaded, Settings
+    from prefork.worker import Worker
 
 TRIES: Final = 5
 """To listen on an address that another process still has: after a kill -9 of the arbiter its
@@ -135,7 +136,8 @@ class Boot:
             os.umask(settings.umask)
         self._hold_pidfile(settings)
         self._become_daemon(settings)
-        logs = self._open_logs(settings, checked.owner)
+        logs = self._logs = open_logs(settings, checked.owner)
+        _warn(logs, self._loaded, checked.worker_type)
         self._write_pidfile(logs)
         first = Generation(
             1, settings, self._loaded.hooks, folder, checked.worker_type, checked.workers, (), logs
@@ -163,12 +165,6 @@ class Boot:
             self._starter = daemonize()
         except OSError as error:
             raise ConfigError(f"cannot go into the background: {error.strerror}") from error
-
-    def _open_logs(self, settings: Settings, owner: Owner | None) -> Logs:
-        self._logs = open_logs(settings, owner)
-        for warning in self._loaded.warnings:
-            self._logs.error.warning("%s", warning)
-        return self._logs
 
     def _write_pidfile(self, logs: Logs) -> None:
         if self._pidfile is None:
@@ -229,8 +225,7 @@ class Boot:
         """Make the next generation out of all sources of settings, read again."""
         loaded = load(self._argv, self._environ, self._start)
         new = generations.follow(old, loaded, number, self._start, self._inherited)
-        for warning in loaded.warnings:
-            new.logs.error.warning("%s", warning)
+        _warn(new.logs, loaded, new.worker_type)
         return new
 
     def _drop(self) -> None:
@@ -313,6 +308,11 @@ class Boot:
             self._inbox.close()
         if self._pidfile is not None:
             self._pidfile.remove()
+
+
+def _warn(logs: Logs, loaded: Loaded, worker: type[Worker]) -> None:
+    for warning in (*loaded.warnings, *registry.without_effect(worker, loaded)):
+        logs.error.warning("%s", warning)
 
 
 def start_folder(environ: Mapping[str, str]) -> str:

@@ -218,7 +218,10 @@ class Settings:
         seconds(),
         75.0,
         flags=("--keep-alive",),
-        help="How long a connection may be idle between requests. Seconds; 0 closes after each response.",
+        help=(
+            "How long a connection may be idle between requests. Seconds; 0 closes after each response, as"
+            " a sync worker always does."
+        ),
         gunicorn="The default is 75, not 2: above the idle time of common balancers.",
     )
     queue_timeout: float = option(

@@ -11,10 +11,13 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 from prefork.errors import ConfigError
+from prefork.settings.origin import Source
 from prefork.worker import API_VERSION, Worker
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint, EntryPoints
+
+    from prefork.settings import Loaded
 
 GROUP: Final = "prefork.workers"
 
@@ -54,6 +57,21 @@ def chosen(name: str, threads: int) -> str:
 def names() -> list[str]:
     """Return the names of all installed worker classes."""
     return sorted({entry.name for entry in _entries()})
+
+
+def without_effect(worker: type[Worker], loaded: Loaded) -> list[str]:
+    """Return a warning for each setting that was given, but which the worker cannot honour.
+
+    Args:
+        worker: the class that serves.
+        loaded: what was given. A value such as 0 asks for nothing, so nothing is missing.
+    """
+    given = {name: origin for name, origin in loaded.origins.items() if origin.source is not Source.DEFAULT}
+    return [
+        f"{given[name]}: {name} has no effect: {reason}"
+        for name, reason in worker.ignored.items()
+        if name in given and getattr(loaded.settings, name)
+    ]
 
 
 def _entries() -> EntryPoints:
