@@ -37,10 +37,16 @@ MODEST: Final = 500
 ARRIVING: Final = 200.0
 """Connections per second where they come one after the other: each finds all workers idle."""
 COMPUTE: Final = """
-import sys, time, plain
-sys.stdin.readline()
+import os, sys, time, plain
+begun = time.perf_counter()
 for _ in range(int(sys.argv[1])):
-    plain.work(plain.WORK_LONG)
+    if not os.fork():
+        for _ in range(int(sys.argv[2])):
+            plain.work(plain.WORK_LONG)
+        os._exit(0)
+for _ in range(int(sys.argv[1])):
+    os.wait()
+print(time.perf_counter() - begun)
 """
 
 
@@ -143,34 +149,20 @@ def slow(run: Run) -> Figures:
 
 
 def plainly(count: int, each: int, cores: frozenset[int]) -> float:
-    """Return the seconds in which plain processes, started before, compute what requests will."""
-    environ = {**os.environ, "PYTHONPATH": str(processes.APPLICATIONS)}
-    with contextlib.ExitStack() as stack:
-        started = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", COMPUTE, str(each)],
-                    env=environ,
-                    stdin=subprocess.PIPE,
-                    preexec_fn=partial(processes.confine, cores),  # noqa: PLW1509 - this program has one thread
-                )
-            )
-            for _ in range(count)
-        ]
-        time.sleep(0.3)  # until each waits for its line
-        begun = time.perf_counter()
-        for process in started:
-            _go(process)
-        for process in started:
-            process.wait()
-        return time.perf_counter() - begun
+    """Return the seconds in which so many plain processes compute what requests will.
 
-
-def _go(process: subprocess.Popen[bytes]) -> None:
-    """Send a process the line it waits for."""
-    assert process.stdin is not None
-    process.stdin.write(b"\n")
-    process.stdin.flush()
+    They have a session of their own, as a server has: the scheduler divides the cores among sessions first
+    (sched(7), autogroup), and what else the machine does must hinder both alike.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", COMPUTE, str(count), str(each)],
+        env={**os.environ, "PYTHONPATH": str(processes.APPLICATIONS)},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        check=True,
+        preexec_fn=partial(processes.confine, cores),
+    )
+    return float(done.stdout)
 
 
 def cpu_bound(run: Run) -> Figures:
@@ -206,9 +198,10 @@ def long(run: Run) -> Figures:
 def overload(run: Run) -> Figures:
     """Find what it can answer, then ask for twice as much; the limit is of queue and service together."""
     path = run.case.target.partition("?")[0]
-    full = run.generator.ask(
-        "closed", path=path, connections=run.case.connections, seconds=max(1.0, run.seconds / 2)
-    )
+    busy = partial(run.generator.ask, "closed", path=path)
+    # As many clients as threads: nobody waits for a thread, so that is how long the service takes.
+    service = busy(connections=run.case.threads, seconds=max(1.0, run.seconds / 2))
+    full = busy(connections=run.case.connections, seconds=max(1.0, run.seconds / 2))
     capacity = full["rate"]
     if not capacity:
         raise LoadError(f"no capacity: {full}")
@@ -216,10 +209,10 @@ def overload(run: Run) -> Figures:
     seen = run.generator.ask("paced", path=path, rate=2 * capacity, seconds=seconds, settle=seconds / 6)
     total = seen["answered"] + seen["shed"] + seen["other"] + seen["lost"]
     assert run.case.queue_timeout is not None
-    # With all threads busy a request is served in threads / capacity seconds (Little's law).
-    limit = run.case.queue_timeout + run.case.threads / capacity
+    limit = run.case.queue_timeout + service["p99_us"] / 1e6
     return {
         "capacity": capacity,
+        "service_us": service["p99_us"],
         "rate": seen["rate"],
         "goodput": seen["rate"] / capacity,
         "shed_share": seen["shed"] / total,

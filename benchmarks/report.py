@@ -62,6 +62,7 @@ METRICS: Final = {
     "plain_seconds": Metric("s in plain processes", "{:.3f}"),
     "over_plain": Metric("× plain processes", "{:.2f}"),
     "capacity": Metric("capacity/s"),
+    "service_us": Metric("service p99 ms", "{:,.2f}", 1e-3),
     "goodput": Metric("goodput / capacity", "{:.3f}"),
     "shed_share": Metric("% shed", "{:.1f}", 100),
     "unanswered_share": Metric("% not answered", "{:.1f}", 100),
@@ -177,8 +178,19 @@ GROUPS: Final = {
     "overload": Group(
         "Twice of what it can answer",
         "Requests come at twice the measured capacity, whatever is answered. prefork has `queue_timeout` "
-        "0.1 s; gunicorn has no such thing and is there to show what happens without.",
-        ("capacity", "rate", "goodput", "shed_share", "unanswered_share", "p50_us", "p99_us", "p99_of_limit"),
+        "0.1 s; gunicorn has no such thing and is there to show what happens without. Service: with as many "
+        "clients as threads, so that none waits for one.",
+        (
+            "capacity",
+            "rate",
+            "goodput",
+            "shed_share",
+            "unanswered_share",
+            "service_us",
+            "p50_us",
+            "p99_us",
+            "p99_of_limit",
+        ),
         ("goodput", "shed_share", "p99_us", "p99_of_limit"),
     ),
     "checked": Group(
