@@ -6,13 +6,7 @@ import time
 
 from deadlines import eventually
 
-from prefork.process.scoreboard import Scoreboard
 from prefork.workers.lead import Lead
-from prefork.wsgi.watch import Watch
-
-
-def a_watch() -> Watch:
-    return Watch(Scoreboard(1).slot(0).thread(0), 30.0)
 
 
 def follower_of(lead: Lead) -> tuple[threading.Thread, list[str]]:
@@ -32,7 +26,7 @@ def follower_of(lead: Lead) -> tuple[threading.Thread, list[str]]:
 
 def test_a_quick_request_does_not_cost_the_lead() -> None:
     lead = Lead()
-    lead.lend(a_watch())
+    lead.lend()
     assert lead.take_back()
     assert not lead.expects_long
 
@@ -64,7 +58,7 @@ def test_a_request_that_takes_long_loses_the_lead_to_a_follower() -> None:
     lead = Lead()
     thread, led = follower_of(lead)
     eventually(lambda: lead._followers)
-    lead.lend(a_watch())
+    lead.lend()
     main = threading.Thread(target=lead.watch_over, daemon=True)
     main.start()
     thread.join(5)
@@ -78,7 +72,7 @@ def test_a_request_that_takes_long_loses_the_lead_to_a_follower() -> None:
 
 def test_where_nobody_follows_the_main_thread_may_have_the_lead() -> None:
     lead = Lead()
-    lead.lend(a_watch())
+    lead.lend()
     assert lead.watch_over()
     assert lead.claim()
     assert not lead.take_back()
@@ -89,7 +83,7 @@ def test_a_worker_without_requests_lets_the_main_thread_sleep_until_there_is_one
     main = threading.Thread(target=lead.watch_over, daemon=True)
     main.start()
     eventually(lambda: lead._asleep)
-    lead.lend(a_watch())
+    lead.lend()
     eventually(lambda: lead._offered)
     main.join(5)
     assert not main.is_alive()
@@ -114,7 +108,7 @@ def hand_on(lead: Lead) -> None:
 
 def test_one_of_many_who_want_it_has_the_lead() -> None:
     """Threads lend it, lose it and get it again; what only the one that leads may touch stays whole."""
-    lead, watch = Lead(), a_watch()
+    lead = Lead()
     leading: list[int] = []
     turns = [0] * 8
     wrong: list[object] = []
@@ -133,7 +127,7 @@ def test_one_of_many_who_want_it_has_the_lead() -> None:
             if turns[number] % 3:
                 lead.give_away()
             else:
-                lead.lend(watch)
+                lead.lend()
                 if lead.take_back():
                     lead.give_away()
 

@@ -165,6 +165,16 @@ class Acceptor:
         if self.state is YES:
             self._rest(LEFT)
 
+    def step_back(self) -> None:
+        """Let siblings that are idle come first for the next connection; this one has got one that stays.
+
+        The kernel wakes who has watched a listener for longest, so the same worker would get them all.
+        """
+        if self.state is YES:
+            for fd in self._listeners:
+                self._watches.forget(fd)
+                self._watches.share(fd)
+
     def _rest(self, state: Accepting) -> None:
         """Keep the listeners for later."""
         if self.state is YES or self.state is DRAINING:

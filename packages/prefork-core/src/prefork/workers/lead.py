@@ -15,16 +15,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from prefork.wsgi.watch import Watch
+from typing import Final
 
 TICK: Final = 0.002
 """Seconds between two looks at a request that holds the lead: it loses it after one to two of them."""
-
-_IDLE_TICKS: Final = 5
-"""Looks at a worker without a request after which the main thread sleeps until there is one."""
 
 _EXPECTED: Final = 16
 """Requests after a long one before which the lead is given away, and after each that was long too."""
@@ -41,7 +35,7 @@ class Lead:
     """
 
     def __init__(self) -> None:
-        self._lent: deque[Watch] = deque()
+        self._lent: deque[None] = deque()
         self._followers: deque[threading.Lock] = deque()
         self._offered: deque[None] = deque()
         self._calls = 0
@@ -51,10 +45,10 @@ class Lead:
         self._alarm.acquire()
         self.ended = False
 
-    def lend(self, watch: Watch) -> None:
+    def lend(self) -> None:
         """Let others take the lead from now on: this thread goes into the application."""
         self._calls += 1
-        self._lent.append(watch)
+        self._lent.append(None)
         if self._asleep:
             self.wake()
 
@@ -151,23 +145,22 @@ class Lead:
         Returns:
             Whether the main thread may have it now; it is on offer still. False when all is over.
         """
-        seen, idle = -1, 0
+        seen, idle = -1, False
         while not self.ended:
-            if idle < _IDLE_TICKS:
+            if not idle:
                 self._alarm.acquire(timeout=TICK)
             else:
+                # Until there is a request: to be woken costs less than to look a few times more.
                 self._asleep = True
                 if not self._lent and not self._offered:  # else a thread may have missed the flag
                     self._alarm.acquire()
-                self._asleep, idle = False, 0
+                self._asleep, idle = False, False
             if self._offered:
                 return True
-            if not self._lent:
-                idle += 1
-            elif self._calls != seen:
-                idle = 0
+            idle = not self._lent
+            if idle or self._calls != seen:
+                seen = self._calls
             elif self.take_back():
                 self._expected = _EXPECTED
                 self.give_away()
-            seen = self._calls
         return False

@@ -178,9 +178,12 @@ class Loop:
         """Lead, as the main thread, until another thread does. The lead is on offer while this one waits."""
         if not self._lead.claim():
             return
-        self._acceptor.leave_to_siblings()
         since = monotonic()
-        while not self._lead.offer_to_followers():
+        while True:
+            # Anew each time: a thread that led in between has taken the listeners back.
+            self._acceptor.leave_to_siblings()
+            if self._lead.offer_to_followers():
+                return
             events = self._poller.wait(min(self._patience(for_all=True), _ATTENTION))
             if not self._lead.claim():
                 return
@@ -246,7 +249,7 @@ class Loop:
         for fd in list(self._acceptor.fds) if self._new_first else ():
             if self._accept_in_a_row(fd, watch) < 0:
                 return Lost.LEAD
-        # The lead goes with the first that is served. Whoever is ready too is read now, and so keeps its place.
+        # The lead goes with the first that is served. Who is ready too is read now, and so keeps its place.
         lost = self._handle(self._poller.wait(self._patience()), None)
         conn = self._next_turn() if lost is Lost.NOTHING else None
         if conn is not None and not self._serve(conn, self._service.proceed, watch):
@@ -370,7 +373,7 @@ class Loop:
             self._answer_late(conn, watch)
             return False
         watch.conn = conn
-        lead.lend(watch)
+        lead.lend()
         wants = self._service.respond(conn, watch)
         if lead.take_back():
             watch.conn = None
@@ -489,6 +492,7 @@ class Loop:
                 return -1
             if conn in self._open:
                 self._hurry(conn)
+                self._acceptor.step_back()
                 break
             if monotonic() > until:
                 break
