@@ -136,6 +136,13 @@ class Server:
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
+    def turn(self) -> None:
+        """Wait until the arbiter has looked at everything there is."""
+        for _ in range(2):  # it obeys a signal before it looks at the rest
+            before = self.count("SIGUSR2 ignored")
+            self.send(signal.SIGUSR2)
+            eventually(lambda before=before: self.count("SIGUSR2 ignored") > before, "a turn")
+
     def reload(self) -> None:
         """Send HUP, and wait until all old workers are gone."""
         old = set(self.children())
@@ -543,12 +550,12 @@ def test_workers_that_were_stopped_together_with_the_arbiter_are_not_late(server
     """A frozen container thaws in any order: the arbiter may see old deadlines first."""
     server.behave("busy 1").start("-t", "1", workers=1)
     (worker,) = server.children()
-    time.sleep(0.2)  # so that the arbiter waits for the deadline, and not for the first look
+    server.turn()  # it waits for the deadline now, and not for the first look
     for pid in (worker, server.pid):
         os.kill(pid, signal.SIGSTOP)
     time.sleep(2.5)  # the time that is lost
     os.kill(server.pid, signal.SIGCONT)
-    time.sleep(0.3)
+    server.turn()
     os.kill(worker, signal.SIGCONT)
     time.sleep(2.0)  # the time in which it would be aborted
     assert server.count("SIGABRT") == 0

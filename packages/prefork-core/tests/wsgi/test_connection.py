@@ -120,16 +120,20 @@ def test_a_client_that_sends_nothing_is_a_stall() -> None:
 
 
 def test_the_time_that_the_application_needs_is_not_the_clients_fault() -> None:
-    conn, client = connected(post(100), Worker(body_timeout=0.6, min_rate=10_000))
-    timers = [later(0.01, client, b"1")]
-    assert conn.read_body(100) == b"1"
-    client.send(b"2")
-    time.sleep(0.5)  # the application works
-    assert conn.read_body(100) == b"2"
-    timers.append(later(0.3, client, b"3"))
+    worker = Worker(min_rate=10_000)  # which no client reaches here: the deadline stays as it is
+    conn, client = connected(post(100), worker)
+    for piece in (b"1", b"2"):
+        worker.wakes.append(threading.Thread(target=client.sendall, args=(piece,)))
+        assert conn.read_body(100) == piece
+        time.sleep(0.05)  # the application works
+    client.send(b"3")
     assert conn.read_body(100) == b"3"
-    for timer in timers:
-        timer.join()
+    time.sleep(0.05)
+    worker.wakes.append(threading.Thread(target=client.sendall, args=(b"4",)))
+    assert conn.read_body(100) == b"4"
+    first, second, third = worker.deadlines
+    assert second - first >= 0.05
+    assert third - second >= 0.1  # also when nothing was to be waited for in between
 
 
 def test_how_the_response_is_taken_does_not_change_how_the_body_is_waited_for() -> None:
