@@ -138,10 +138,12 @@ class Server:
 
     def turn(self) -> None:
         """Wait until the arbiter has looked at everything there is."""
-        for _ in range(2):  # it obeys a signal before it looks at the rest
-            before = self.count("SIGUSR2 ignored")
-            self.send(signal.SIGUSR2)
-            eventually(lambda before=before: self.count("SIGUSR2 ignored") > before, "a turn")
+        before = self.count("SIGUSR2 ignored")
+        self.send(signal.SIGUSR2)
+        eventually(lambda: self.count("SIGUSR2 ignored") > before, "a turn")
+        # It obeys a signal before it looks at the rest; so the turn is over when the next one is obeyed.
+        self.send(signal.SIGUSR2)
+        eventually(lambda: self.count("SIGUSR2 ignored") > before + 1, "another turn")
 
     def reload(self) -> None:
         """Send HUP, and wait until all old workers are gone."""
