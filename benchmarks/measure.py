@@ -23,7 +23,7 @@ from load import Generator, LoadError
 from servers import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from cases import Case
     from servers import Server
@@ -276,6 +276,34 @@ MEASURES: Final[dict[Measure, Callable[[Run], Figures]]] = {
 }
 
 
+@contextlib.contextmanager
+def running(
+    case: Case, server: Server, seconds: float, cores: list[int], environ: Mapping[str, str] | None = None
+) -> Iterator[Run]:
+    """Start a server for a case, and end it.
+
+    Args:
+        case: what it must serve.
+        server: whom.
+        seconds: of load.
+        cores: of the machine; of a case with one worker the server gets the first and the load the second.
+        environ: what is added to its environment.
+
+    Yields:
+        It, once it answers rightly.
+
+    Raises:
+        LoadError: it answers wrongly.
+        ServerError: it did not start.
+    """
+    pinned = case.workers == 1
+    own, others = (frozenset(cores[:1]), frozenset(cores[1:2])) if pinned else (frozenset(cores),) * 2
+    generator = Generator(HOST, processes.free_port(), case, others)
+    command = server.arguments(case.setup, generator.port)
+    with processes.serving(command, own, generator.check, environ or {}) as pid:
+        yield Run(pid, case, generator, seconds, own)
+
+
 def measure(case: Case, server: Server, seconds: float, cores: list[int]) -> Figures:
     """Start a server, measure a case, and check that it still answers.
 
@@ -283,7 +311,7 @@ def measure(case: Case, server: Server, seconds: float, cores: list[int]) -> Fig
         case: what.
         server: whom.
         seconds: of load.
-        cores: of the machine; of a case with one worker the server gets the first and the load the second.
+        cores: of the machine.
 
     Returns:
         The figures.
@@ -293,12 +321,8 @@ def measure(case: Case, server: Server, seconds: float, cores: list[int]) -> Fig
         ServerError: it did not start.
         OSError: it answered no more.
     """
-    pinned = case.workers == 1
-    own, others = (frozenset(cores[:1]), frozenset(cores[1:2])) if pinned else (frozenset(cores),) * 2
-    generator = Generator(HOST, processes.free_port(), case, others)
-    command = server.arguments(case.setup, generator.port)
-    with processes.serving(command, own, generator.check) as pid:
-        figures = MEASURES[case.measure](Run(pid, case, generator, seconds, own))
+    with running(case, server, seconds, cores) as run:
+        figures = MEASURES[case.measure](run)
         if case.measure is Measure.LOAD:
-            generator.check()
+            run.generator.check()
     return figures

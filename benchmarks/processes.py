@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
 TICK: Final = 1e6 / os.sysconf("SC_CLK_TCK")
@@ -136,13 +136,19 @@ def confine(cores: AbstractSet[int]) -> None:
 
 
 @contextlib.contextmanager
-def serving(command: Sequence[str], cores: AbstractSet[int], answers: Callable[[], None]) -> Iterator[int]:
+def serving(
+    command: Sequence[str],
+    cores: AbstractSet[int],
+    answers: Callable[[], None],
+    environ: Mapping[str, str],
+) -> Iterator[int]:
     """Run a server for a while.
 
     Args:
         command: its command line.
         cores: that it and all its descendants are pinned to.
         answers: raises OSError as long as the server does not answer.
+        environ: what is added to its environment.
 
     Yields:
         The pid of its first process.
@@ -150,12 +156,11 @@ def serving(command: Sequence[str], cores: AbstractSet[int], answers: Callable[[
     Raises:
         ServerError: it ended, or did not answer within 20 seconds.
     """
-    environ = {**os.environ, "PYTHONPATH": str(APPLICATIONS)}
     # A file, because a pipe that nobody reads would stop a talkative server.
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             command,
-            env=environ,
+            env={**os.environ, "PYTHONPATH": str(APPLICATIONS), **environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,

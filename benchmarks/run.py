@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import hotpath
 import load
 import plots
 import processes
@@ -90,9 +91,11 @@ class Progress:
             f"{report.METRICS[name].show(sample.figures[name])} {report.METRICS[name].title}"
             for name in names
         ]
+        place = self.plan.cases.index(case) + 1
         text = f"NOT COUNTED: {' '.join(sample.error.split())[-300:]}" if sample.error else ", ".join(shown)
         print(
-            f"[{left * pace / 60:4.1f} min left] {case.name} {number + 1}/{self.plan.rounds}",
+            f"[case {place} of {len(self.plan.cases)}, {left * pace / 60:.1f} min left]",
+            f"{case.name} {number + 1}/{self.plan.rounds}",
             f"{server.name}: {text}",
             flush=True,
         )
@@ -149,6 +152,7 @@ def options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="runs of each server in each case (default 5)")
     parser.add_argument("--seconds", type=float, default=LISTED, help="load in each run (default 2)")
     parser.add_argument("--quick", action="store_true", help="one round of one second: a look, not a result")
+    parser.add_argument("--profile", action="store_true", help="say where the time of one request goes, only")
     parser.add_argument("--output", type=Path, help="where the JSON goes (report and plots go beside it)")
     parser.add_argument(
         "--plot", type=Path, metavar="JSON", help="only report and draw recorded results again"
@@ -201,6 +205,9 @@ def main(argv: Sequence[str]) -> int:
     chosen = options(argv)
     if chosen.plot:
         publish(report.read(chosen.plot), chosen.plot)
+        return 0
+    if chosen.profile:
+        hotpath.record(chosen.output or RESULTS / f"{datetime.now(UTC):%Y-%m-%d-%H%M}-profile.md")
         return 0
     plan = plan_of(chosen)
     if chosen.list:
