@@ -230,9 +230,10 @@ def record(path: Path) -> None:
     where = machine()
     about = (
         f"{where['cpu']}, {where['kernel']}, {where['python']}; one worker on one core, 16 clients on "
-        f"another; load average {where['load']}. Calls, instructions and allocations are counted, percentages are of "
-        "samples; what a function does in C counts as its own. Each part is from a run of its own. Counting "
-        "slows the worker down, so what is done by the clock, as a change of the lead, is counted too often."
+        f"another; load average {where['load']}. Calls, instructions and allocations are counted, "
+        "percentages are of samples; what a function does in C counts as its own. Each part is from a run "
+        "of its own. Counting slows the worker down, so what is done by the clock, as a change of the lead, "
+        "is counted too often."
     )
     parts = ["# Where the time of one request goes", about]
     for name, server in SUBJECTS:
