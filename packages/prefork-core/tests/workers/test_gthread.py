@@ -156,6 +156,66 @@ def test_nobody_is_served_twice_while_another_waits(tmp_path: Path) -> None:
             key.data.close()
 
 
+def uploads(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    body = str(len(_environ["wsgi.input"].read())).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+
+
+def test_slow_uploads_hold_no_thread(tmp_path: Path) -> None:
+    size = 1_000_000
+    with threads(uploads, tmp_path) as server:
+        slow = [server.client().send(POST % size, b"x" * (size // 2)) for _ in range(10)]
+        eventually(lambda: server.slot.idle == 10)
+        with server.client() as quick:
+            for _ in range(20):
+                assert quick.send(POST % 3, b"abc").answer().body == b"3"
+        for client in slow:
+            client.send(b"x" * (size - size // 2))
+        assert [client.answer().body for client in slow] == [b"%d" % size] * 10
+        for client in slow:
+            client.close()
+
+
+@pytest.mark.parametrize("end", ["answered", "left", "reset", "too late"])
+def test_the_room_of_an_upload_is_free_again(tmp_path: Path, end: str) -> None:
+    """There is room for eight of these. Whatever becomes of a hundred, the next are held too."""
+    size = 100_000
+    settings: dict[str, Any] = {"body_memory": size * 8, "body_timeout": 0.3}
+    with threads(uploads, tmp_path, **settings) as server:
+        for _ in range(10):
+            clients = [server.client().send(POST % size, b"x" * (size // 2)) for _ in range(8)]
+            eventually(lambda: server.slot.idle == 8)
+            assert server.slot.busy == 0
+            for client in clients:
+                if end == "reset":
+                    client.reset()
+                    continue
+                if end == "answered":
+                    assert client.send(b"x" * (size // 2)).answer().body == b"%d" % size
+                elif end == "too late":
+                    assert client.answer().status == 408
+                client.close()
+            eventually(lambda: server.slot.connections == 0)
+
+
+def test_an_upload_without_room_is_read_by_the_application(tmp_path: Path) -> None:
+    size = 100_000
+    with threads(uploads, tmp_path, body_memory=size * 8) as server:
+        held = [server.client().send(POST % size, b"x") for _ in range(8)]
+        eventually(lambda: server.slot.idle == 8)
+        with server.client() as ninth:
+            ninth.send(POST % size, b"x")
+            eventually(lambda: server.slot.busy == 1)
+            assert ninth.send(b"x" * (size - 1)).answer().body == b"%d" % size
+        for client in held:
+            assert client.send(b"x" * (size - 1)).answer().body == b"%d" % size
+            client.close()
+
+
 def test_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:
     with threads(Gate(), tmp_path, 4) as server, server.client() as client:
         client.send(b"".join(GET % b"/%d" % number for number in range(100)))

@@ -216,7 +216,7 @@ def test_progress_moves_the_deadline(tmp_path: Path) -> None:
 
 def test_while_the_client_is_waited_for_its_own_deadline_counts(tmp_path: Path) -> None:
     """The worker is not stuck: body_timeout ends the wait."""
-    large_post = request("POST", "/", "Content-Length: 1000000")
+    large_post = request("POST", "/", "Content-Length: 10000000")
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["wsgi.input"].read()
@@ -242,7 +242,8 @@ def test_the_scoreboard_says_whom_a_request_waits_for(tmp_path: Path) -> None:
         current = server.slot.thread(0).request()
         return None if current is None else current.phase
 
-    with Serving(app, tmp_path) as server, server.client(4096) as client:
+    settings = {"body_memory": 0}
+    with Serving(app, tmp_path, settings=settings) as server, server.client(4096) as client:
         client.send(request("POST", "/", "Content-Length: 100000"))
         eventually(lambda: phase() is Phase.READING)
         client.send(b"x" * 100_000)
@@ -260,7 +261,7 @@ def test_waiting_for_the_client_without_a_limit_is_idleness(tmp_path: Path) -> N
 
     settings = {"timeout": 1.0, "body_timeout": 0.0}
     with Serving(app, tmp_path, settings=settings) as server, server.client() as client:
-        client.send(request("POST", "/", "Content-Length: 1000000"))
+        client.send(request("POST", "/", "Content-Length: 10000000"))
         eventually(lambda: server.slot.thread(0).request() is not None and server.slot.deadline == 0.0)
 
 

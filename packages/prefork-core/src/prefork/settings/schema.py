@@ -268,6 +268,16 @@ class Settings:
         gunicorn="There is no unlimited (0).",
     )
 
+    body_memory: int = option(
+        _REQUESTS,
+        size(0, 2**40),
+        64 * 1024**2,
+        help=(
+            "Memory of a worker for request bodies that arrive before the application is called, so that slow"
+            " uploads hold no thread. Bodies up to 64 KiB always do, larger ones up to an eighth of this."
+        ),
+    )
+
     header_map: str = option(
         _HEADERS,
         choice("drop", "refuse"),

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from prefork.wsgi.environ import Peer
     from prefork.wsgi.response import Response
 
+_PIECE: Final = 16 * 1024
+"""Bytes from which on a piece of a held body stays as it came: small ones cost more than they hold."""
+
 PENDING_LIMIT: Final = 256 * 1024
 """Bytes of response kept for a client that does not take them; beyond, the application has to wait."""
 
@@ -94,6 +97,7 @@ class Connection:
         turn_since: monotonic seconds since when the request has waited for a thread of this worker, 0.0 when
             it was taken at once.
         queued: seconds that the request has waited in queues, None when that was not measured.
+        reserved: bytes of room that the body of the request has beyond what every body has, 0 for none.
         refused: the status of the error response sent in place of the application's, 0 for none.
         refused_bytes: how many bytes the body of that had.
         watch: that of the thread that calls the application.
@@ -117,6 +121,7 @@ class Connection:
         "queued",
         "refused",
         "refused_bytes",
+        "reserved",
         "response",
         "stream",
         "turn_since",
@@ -148,6 +153,7 @@ class Connection:
         self.outcome = "ok"
         self.turn_since = 0.0
         self.queued: float | None = None
+        self.reserved = 0
         self.refused = 0
         self.refused_bytes = 0
         self.watch: Hears
@@ -212,10 +218,11 @@ class Connection:
                 return False
             if not piece:
                 break
-            self._ahead.append(piece)
             self._collected += len(piece)
-        if len(self._ahead) > 1:
-            self._ahead = [b"".join(self._ahead)]
+            if self._ahead and len(self._ahead[-1]) < _PIECE:
+                self._ahead[-1] += piece
+            else:
+                self._ahead.append(piece)
         return True
 
     def read_body(self, limit: int) -> bytes:

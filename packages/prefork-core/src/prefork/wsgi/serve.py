@@ -20,6 +20,7 @@ from prefork.http.states import READING_BODY, READING_DONE, READING_TAKEN, WRITI
 from prefork.net.clock import http_date
 from prefork.net.stream import rest_of
 from prefork.observe.access import Exchange
+from prefork.wsgi.bodies import HELD_ALWAYS, BodyRoom
 from prefork.wsgi.connection import (
     AWAITS_BODY,
     AWAITS_DRAIN,
@@ -48,9 +49,6 @@ if TYPE_CHECKING:
     from prefork.wsgi.requesthooks import RequestHooks
     from prefork.wsgi.takeover import Takeovers
     from prefork.wsgi.watch import Watch
-
-BODY_HELD: Final = 64 * 1024
-"""Bytes of body that are collected before the application is called."""
 
 LINGER: Final = 2.0
 """Seconds for which a client that sends nothing may read the last response before the socket is closed
@@ -135,6 +133,7 @@ class Service:
         self._keepalive = keepalive
         self._server = settings.server_header
         self._sendfile = settings.sendfile
+        self._room = BodyRoom(settings.body_memory)
         self.queue_timeout = queueing.limit or inf
         self._max_requests = max_requests
         self._served = count(1)  # its next() is atomic, whichever thread asks
@@ -179,7 +178,7 @@ class Service:
             if conn.waits is AWAITS_THREAD:
                 ready = True
             elif conn.waits is AWAITS_BODY:
-                ready = conn.read_ahead(BODY_HELD)
+                ready = conn.read_ahead(conn.reserved or HELD_ALWAYS)
             else:
                 request = conn.http.next_request()
                 if request is None:
@@ -209,6 +208,8 @@ class Service:
                 if queued > self.queue_timeout:
                     return self._turn_away(conn)
         self._respond(conn, watch)
+        if conn.reserved:
+            self._release(conn)
         return self._responded(conn)
 
     def waited(self, conn: Connection) -> Wants:
@@ -293,11 +294,21 @@ class Service:
         if request.method == "CONNECT":
             # RFC 9110 §9.3.6: a tunnel is a proxy's business, and its answer has other framing.
             raise ProtocolError("CONNECT is for proxies", 501)
-        if not request.content_length or request.expects_continue or request.content_length > BODY_HELD:
+        length = request.content_length
+        if not length or request.expects_continue:
             return True
+        if length > HELD_ALWAYS:
+            if not self._room.reserve(length):
+                return True
+            conn.reserved = length
         conn.waits = AWAITS_BODY
         conn.await_body()
-        return conn.read_ahead(BODY_HELD)
+        return conn.read_ahead(length if conn.reserved else HELD_ALWAYS)
+
+    def _release(self, conn: Connection) -> None:
+        """Give back the room that the body of a request had."""
+        self._room.release(conn.reserved)
+        conn.reserved = 0
 
     def _refuse(self, conn: Connection, status: int, reason: str) -> Wants:
         """Answer with an error, and close."""
@@ -305,6 +316,8 @@ class Service:
             conn.outcome = "rejected"
         self._log.info("%s from %s: %s", conn.outcome, conn.peer.address or "unix", reason)
         self._send_error(conn, status)
+        if conn.reserved:
+            self._release(conn)
         self._write_access(conn)
         return self._close(conn)
 
@@ -489,6 +502,8 @@ class Service:
                 close_body()
             except Exception:  # noqa: BLE001 (the application call)
                 self._log.exception("error in close() of the response")
+        if conn.reserved:
+            self._release(conn)
         if self._access is not None:
             self._write_access(conn)
         conn.response = None
