@@ -455,7 +455,7 @@ class LoggerAccessLog:
         try:
             self._logger.info(line, _Atoms(exchange))
         except Exception as error:  # noqa: BLE001 - code of the user, as a hook is
-            if self._report is not None:
+            report, self._report = self._report, None
+            if report is not None:
                 kind = type(error).__name__
-                self._report(f"accesslog: the logger prefork.access raised {kind}: {text_of(error)}")
-                self._report = None
+                report(f"accesslog: the logger prefork.access raised {kind}: {text_of(error)}")

@@ -192,8 +192,9 @@ class Destination:
         Args:
             line: the line with its newline.
         """
-        if self._loss is not None:
-            self._write_again(line, self._loss)
+        loss = self._loss  # read once: another thread may be about to recover
+        if loss is not None:
+            self._write_again(line, loss)
             return
         try:
             written = os.write(self._fd, line)
@@ -271,8 +272,9 @@ class Destination:
             return
         os.dup2(new, self._fd, inheritable=False)
         os.close(new)
-        if self._loss is not None:
-            self._loss.torn = False
+        loss = self._loss
+        if loss is not None:
+            loss.torn = False
         self._point_captured()
 
     def capture(self, fds: tuple[int, ...]) -> bool:
@@ -297,8 +299,9 @@ class Destination:
 
     def close(self) -> None:
         """Close the descriptor; lines that come later are lost. Tells what was lost."""
-        if self._loss is not None and self._loss.pid == os.getpid():
-            self._unsaid += self._loss.lines
+        loss = self._loss
+        if loss is not None and loss.pid == os.getpid():
+            self._unsaid += loss.lines
         if self._fd >= 0:
             self._tell_lost("is closed")
             fd, self._fd = self._fd, -1  # never write to a number that somebody else got
