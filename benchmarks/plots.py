@@ -69,7 +69,7 @@ def _group(results: Results, group: str, path: Path) -> bool:
         gridspec_kw={"height_ratios": heights},
     )
     for row, case in zip(panels, cases, strict=True):
-        shown = [metric for metric in metrics if _measured(results, case, metric)]
+        shown = [metric for metric in metrics if report.measured(results, case, metric)]
         for column, metric in enumerate(shown):
             _bars(row[column], results, case, metric, named=column == 0)
         for axes in row[len(shown) :]:
@@ -78,11 +78,6 @@ def _group(results: Results, group: str, path: Path) -> bool:
     figure.savefig(path, dpi=DPI)
     plt.close(figure)
     return True
-
-
-def _measured(results: Results, case: str, metric: str) -> bool:
-    """Return whether any server has a figure."""
-    return any(report.spread(results, case, server, metric) for server in report.servers_of(results, case))
 
 
 def _wrapped(text: str) -> str:

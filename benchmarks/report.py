@@ -319,6 +319,11 @@ def servers_of(results: Results, case: str = "") -> list[str]:
     return sorted(found, key=lambda name: name != REFERENCE)
 
 
+def measured(results: Results, case: str, metric: str) -> bool:
+    """Return whether any server has a figure in a case."""
+    return any(spread(results, case, server, metric) for server in servers_of(results, case))
+
+
 def line(cells: list[str]) -> str:
     """Return a row of a table."""
     return f"| {' | '.join(cells)} |"
@@ -328,11 +333,7 @@ def table(results: Results, group: str) -> str:
     """Return the Markdown table of a group."""
     about = GROUPS[group]
     cases = cases_of(results, group)
-    shown = [
-        name
-        for name in about.metrics
-        if any(spread(results, case, server, name) for case in cases for server in servers_of(results, case))
-    ]
+    shown = [name for name in about.metrics if any(measured(results, case, name) for case in cases)]
     compared = [f"{METRICS[about.compared].title}, × prefork"] if about.compared else []
     head = ["case", "server", *(METRICS[name].title for name in shown), *compared, "rounds"]
     lines = [line(head), line(["---", "---", *["--:"] * (len(head) - 2)])]

@@ -59,15 +59,19 @@ class Plan:
         """Return the servers of a case."""
         return [server for server in self.servers if server.name in case.servers]
 
+    def rounds_of(self, case: Case) -> int:
+        """Return how often each server runs in a case."""
+        return min(self.rounds, case.enough or self.rounds)
+
     def estimate(self, case: Case) -> float:
         """Return about how many seconds a case takes."""
         run = DURATION[case.measure] * case.longer * (0.4 + 0.6 * self.seconds / LISTED)
-        return run * self.rounds * len(self.able(case))
+        return run * self.rounds_of(case) * len(self.able(case))
 
     def runs(self, case: Case) -> Iterator[tuple[int, Server]]:
         """Yield round and server, each round's order turned by one."""
         able = self.able(case)
-        for number in range(self.rounds):
+        for number in range(self.rounds_of(case)):
             turn = number % len(able) if able else 0
             for server in able[turn:] + able[:turn]:
                 yield number, server
@@ -83,8 +87,9 @@ class Progress:
 
     def say(self, case: Case, number: int, server: Server, sample: report.Sample) -> None:
         """Print one line for a run."""
-        self.done += self.plan.estimate(case) / (self.plan.rounds * len(self.plan.able(case)))
-        left = sum(map(self.plan.estimate, self.plan.cases)) - self.done
+        rounds = self.plan.rounds_of(case)
+        self.done += self.plan.estimate(case) / (rounds * len(self.plan.able(case)))
+        left = max(0.0, sum(map(self.plan.estimate, self.plan.cases)) - self.done)
         pace = (time.monotonic() - self.begun) / self.done
         names = [name for name in report.GROUPS[case.group].plotted if name in sample.figures]
         shown = [
@@ -95,7 +100,7 @@ class Progress:
         text = f"NOT COUNTED: {' '.join(sample.error.split())[-300:]}" if sample.error else ", ".join(shown)
         print(
             f"[case {place} of {len(self.plan.cases)}, {left * pace / 60:.1f} min left]",
-            f"{case.name} {number + 1}/{self.plan.rounds}",
+            f"{case.name} {number + 1}/{rounds}",
             f"{server.name}: {text}",
             flush=True,
         )
