@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from prefork.errors import UsageError
 from prefork.hooks import Hooks
-from prefork.settings import environment, files
+from prefork.settings import environment, files, idle
 from prefork.settings.cmdline import APPLICATION, Command, parse
 from prefork.settings.option import Table
 from prefork.settings.origin import Given, Origin, Source
@@ -77,10 +77,16 @@ def load(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> Loaded:
         below += files.read(table, str(file[0].value), file[0].origin, cwd)
     found = resolve(table, [*below, *above])
     _check_application(command, found.values[APPLICATION])
+    settings = Settings(**found.values)
     return Loaded(
-        Settings(**found.values),
+        settings,
         MappingProxyType(found.origins),
-        (*environment.unread(environ), *warnings, *found.warnings),
+        (
+            *environment.unread(environ),
+            *warnings,
+            *found.warnings,
+            *idle.warnings(settings, found.origins),
+        ),
         command,
         Hooks(**found.hooks),
     )

@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 from prefork.errors import ConfigError
-from prefork.settings.origin import Source
+from prefork.settings import idle
 from prefork.worker import API_VERSION, Worker
 
 if TYPE_CHECKING:
@@ -64,14 +64,9 @@ def without_effect(worker: type[Worker], loaded: Loaded) -> list[str]:
 
     Args:
         worker: the class that serves.
-        loaded: what was given. A value such as 0 asks for nothing, so nothing is missing.
+        loaded: what was given.
     """
-    given = {name: origin for name, origin in loaded.origins.items() if origin.source is not Source.DEFAULT}
-    return [
-        f"{given[name]}: {name} has no effect: {reason}"
-        for name, reason in worker.ignored.items()
-        if name in given and getattr(loaded.settings, name)
-    ]
+    return idle.without_effect(worker.ignored, loaded.settings, loaded.origins)
 
 
 def _entries() -> EntryPoints:

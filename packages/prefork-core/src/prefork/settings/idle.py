@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""Settings that were given, but that have no effect beside the others.
+
+It decides what is said of them. Nothing is refused: such a file serves, only not as its author may think.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from prefork.settings.origin import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from prefork.settings.origin import Origin
+    from prefork.settings.schema import Settings
+
+
+class Idle(NamedTuple):
+    """A setting that does nothing as long as another one does not ask for it."""
+
+    name: str
+    reason: str
+    applies: Callable[[Settings], bool]
+
+
+IDLE: Final = (
+    Idle("max_requests_jitter", "max_requests is 0", lambda given: not given.max_requests),
+    Idle(
+        "min_rate",
+        "body_timeout and write_timeout are 0",
+        lambda given: not given.body_timeout and not given.write_timeout,
+    ),
+    Idle(
+        "initgroups",
+        "neither user nor group is set",
+        lambda given: given.user is None and given.group is None,
+    ),
+    Idle("capture_output", "errorlog is not a file", lambda given: given.errorlog == "-"),
+    Idle(
+        "access_log_format",
+        "there is no accesslog",
+        lambda given: given.accesslog is None and not given.logconfig_dict,
+    ),
+)
+
+
+def warnings(settings: Settings, origins: Mapping[str, Origin]) -> list[str]:
+    """Return a warning for each setting that the others leave without effect.
+
+    Args:
+        settings: the resolved settings.
+        origins: where each is from.
+    """
+    return without_effect({row.name: row.reason for row in IDLE if row.applies(settings)}, settings, origins)
+
+
+def without_effect(
+    reasons: Mapping[str, str], settings: Settings, origins: Mapping[str, Origin]
+) -> list[str]:
+    """Return a warning for each of some settings that was given.
+
+    Args:
+        reasons: names of settings, and why they have no effect.
+        settings: the resolved settings. A value such as 0 asks for nothing, so nothing is missing.
+        origins: where each is from.
+    """
+    given = {name: origin for name, origin in origins.items() if origin.source is not Source.DEFAULT}
+    return [
+        f"{given[name]}: {name} has no effect: {reason}"
+        for name, reason in reasons.items()
+        if name in given and getattr(settings, name)
+    ]

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prefork.settings import load
+from prefork.settings.idle import IDLE
+
+
+def warnings_of(folder: Path, *arguments: str) -> tuple[str, ...]:
+    return load(["app:app", *arguments], {}, str(folder)).warnings
+
+
+@pytest.mark.parametrize(
+    ("given", "needed", "warning"),
+    [
+        (
+            ["--max-requests-jitter=5"],
+            ["--max-requests=50"],
+            "flag --max-requests-jitter: max_requests_jitter has no effect: max_requests is 0",
+        ),
+        (
+            ["--min-rate=50", "--body-timeout=0", "--write-timeout=0"],
+            ["--write-timeout=5"],
+            "flag --min-rate: min_rate has no effect: body_timeout and write_timeout are 0",
+        ),
+        (
+            ["--initgroups"],
+            ["--user=nobody"],
+            "flag --initgroups: initgroups has no effect: neither user nor group is set",
+        ),
+        (
+            ["--capture-output"],
+            ["--error-logfile=error.log"],
+            "flag --capture-output: capture_output has no effect: errorlog is not a file",
+        ),
+        (
+            ["--access-logformat=%(h)s"],
+            ["--access-logfile=-"],
+            "flag --access-logformat: access_log_format has no effect: there is no accesslog",
+        ),
+    ],
+    ids=[row.name for row in IDLE],
+)
+def test_a_setting_that_another_one_leaves_idle_is_named(
+    tmp_path: Path, given: list[str], needed: list[str], warning: str
+) -> None:
+    assert warnings_of(tmp_path, *given) == (warning,)
+    assert warnings_of(tmp_path, *given, *needed) == ()
+
+
+def test_what_asks_for_nothing_is_not_missed(tmp_path: Path) -> None:
+    assert warnings_of(tmp_path, "--max-requests-jitter=0", "--no-capture-output") == ()
+
+
+def test_the_defaults_are_not_warned_of(tmp_path: Path) -> None:
+    assert warnings_of(tmp_path) == ()
+    assert warnings_of(tmp_path, "--body-timeout=0", "--write-timeout=0") == ()
