@@ -19,10 +19,13 @@ from support.client import TIMEOUT, connect
 from support.processes import descriptors, status
 from support.server import Server, clean_environ
 from support.waiting import until
+from support.workers import SYNC, UNDER_BOTH, WorkerClass, only
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
+
+pytestmark = UNDER_BOTH
 
 APPLICATIONS: Final = Path(__file__).parent / "applications"
 UNTRUSTED: Final = "127.0.0.2"
@@ -54,9 +57,9 @@ def serve(folder: Path, **environ: str) -> Server:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def shop(tmp_path_factory: pytest.TempPathFactory, worker_class: WorkerClass) -> Iterator[Server]:
     """Serve the project for all tests that do not stop it."""
-    folder = tmp_path_factory.mktemp("shop")
+    folder = tmp_path_factory.mktemp(f"shop-{worker_class.name}")
     prepare(folder)
     with serve(folder) as server:
         server.wait_workers(2)
@@ -352,6 +355,7 @@ class TestProxies:
             assert found["url"] == "http://localhost/mounted/where/"
 
 
+@only(SYNC)
 def test_each_worker_keeps_one_connection_to_the_database(shop: Server) -> None:
     """With CONN_MAX_AGE each worker connects once; the arbiter never does, so no worker inherits one."""
     seen: dict[int, int] = {}

@@ -10,27 +10,31 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from support.browser import Browser, blocks, fetch, upload, wire
 from support.server import Server
+from support.workers import UNDER_BOTH, WorkerClass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = UNDER_BOTH
 
 APPLICATIONS: Final = Path(__file__).parent / "applications"
 CONTENT: Final = b"".join(blocks(1_000_001))
 
 
 @pytest.fixture(scope="module")
-def falcon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def falcon(tmp_path_factory: pytest.TempPathFactory, worker_class: WorkerClass) -> Iterator[Server]:
     """Serve the Falcon application."""
     with Server(
-        tmp_path_factory.mktemp("falcon"), f"-w 2 --pythonpath {APPLICATIONS} falcon_notes"
+        tmp_path_factory.mktemp(f"falcon-{worker_class.name}"),
+        f"-w 2 --pythonpath {APPLICATIONS} falcon_notes",
     ) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def bottle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def bottle(tmp_path_factory: pytest.TempPathFactory, worker_class: WorkerClass) -> Iterator[Server]:
     """Serve the Bottle application, and a file."""
-    folder = tmp_path_factory.mktemp("bottle")
+    folder = tmp_path_factory.mktemp(f"bottle-{worker_class.name}")
     (folder / "leaf.bin").write_bytes(CONTENT)
     arguments = f"-w 2 --pythonpath {APPLICATIONS} bottle_notes:app"
     with Server(folder, arguments, environ={"SHOP_FILES": str(folder)}) as server:

@@ -11,9 +11,12 @@ import pytest
 from support.browser import blocks, fetch, read_all, wire
 from support.client import connect
 from support.server import Server
+from support.workers import UNDER_BOTH, WorkerClass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = UNDER_BOTH
 
 APPLICATIONS: Final = Path(__file__).parent / "applications"
 READERS: Final = (
@@ -52,10 +55,10 @@ class Answer(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def echo(tmp_path_factory: pytest.TempPathFactory, worker_class: WorkerClass) -> Iterator[Server]:
     """Serve the validated echo application."""
     arguments = f"-w 2 --pythonpath {APPLICATIONS} echo:app"
-    with Server(tmp_path_factory.mktemp("echo"), arguments) as server:
+    with Server(tmp_path_factory.mktemp(f"echo-{worker_class.name}"), arguments) as server:
         yield server
         log = server.log()
         # The validator asserts also when an iterator is collected that was never closed.
@@ -64,9 +67,9 @@ def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def files(tmp_path_factory: pytest.TempPathFactory, worker_class: WorkerClass) -> Iterator[Server]:
     """Serve files by their descriptors."""
-    folder = tmp_path_factory.mktemp("files")
+    folder = tmp_path_factory.mktemp(f"files-{worker_class.name}")
     (folder / "leaf.bin").write_bytes(CONTENT)
     with Server(
         folder, f"-w 2 --pythonpath {APPLICATIONS} echo:files", environ={"SHOP_FILES": str(folder)}

@@ -13,6 +13,9 @@ from support.load import Load
 from support.processes import is_running
 from support.server import Server
 from support.waiting import until
+from support.workers import UNDER_BOTH
+
+pytestmark = UNDER_BOTH
 
 
 def test_ttin_and_ttou_change_the_number_of_workers(tmp_path: Path) -> None:

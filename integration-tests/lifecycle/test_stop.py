@@ -19,6 +19,9 @@ from support.client import Address, RequestFailed
 from support.load import Load
 from support.server import Server, free_port
 from support.waiting import until
+from support.workers import UNDER_BOTH, WorkerClass
+
+pytestmark = UNDER_BOTH
 
 QUEUED: Final = 60
 
@@ -61,14 +64,15 @@ def check_nothing_left(server: Server) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tcp without rights", "ipv6", "unix", "abstract"])
-def test_queued_connections_are_answered(tmp_path: Path, kind: str) -> None:
+def test_queued_connections_are_answered(tmp_path: Path, kind: str, worker_class: WorkerClass) -> None:
     """Every connection that waits behind busy workers, with its request sent or only half sent."""
     deploy(tmp_path)
+    names = [f"busy-{number}" for number in range(2 * worker_class.threads)]
     with (
         serve(tmp_path, "-w 2 -p prefork.pid app:app", kind) as server,
         ExitStack() as stack,
     ):
-        busy = [stack.enter_context(hold(server, name)) for name in ("a", "b")]
+        busy = [stack.enter_context(hold(server, name)) for name in names]
         queued = [stack.enter_context(client.connect(server.address)) for _ in range(QUEUED)]
         for number, sock in enumerate(queued):
             request = client.render(f"/queued/{number}")
@@ -78,7 +82,7 @@ def test_queued_connections_are_answered(tmp_path: Path, kind: str) -> None:
         for number, sock in enumerate(queued):
             if not number % 2:
                 client.send(sock, client.render(f"/queued/{number}")[20:])
-        release(server, "a", "b")
+        release(server, *names)
         for sock in busy:
             assert client.read_answer(sock).status == 200
         for number, sock in enumerate(queued):
@@ -121,7 +125,7 @@ def test_a_connection_without_a_byte_gets_its_chance(tmp_path: Path, kind: str) 
         release(server, "a")
         assert client.read_answer(busy).status == 200
         client.send(sock, client.render("/late"))
-        assert client.read_answer(sock).closing
+        assert client.read_answer(sock).closing or not sock.recv(1)
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tcp without rights", "unix", "abstract"])
@@ -167,7 +171,7 @@ def test_a_request_in_hand_is_finished(tmp_path: Path) -> None:
         release(server, "a")
         answer = client.read_answer(sock)
         assert answer.status == 200
-        assert answer.closing
+        assert answer.closing or not sock.recv(1)
 
 
 def test_drain_delay_keeps_serving_before_the_stop(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from support.waiting import until
 
 if TYPE_CHECKING:
     import socket
+    from contextlib import ExitStack
     from pathlib import Path
 
     from support.server import Server
@@ -68,6 +69,20 @@ def hold(server: Server, name: str) -> socket.socket:
     client.send(sock, client.render(f"/hold/{name}"))
     until(lambda: holder(server, name), f"request {name!r} in the application")
     return sock
+
+
+def hold_in_each(server: Server, count: int, stack: ExitStack) -> dict[int, list[tuple[str, socket.socket]]]:
+    """Begin requests until each of so many workers has one; return names and connections by pid."""
+    held: dict[int, list[tuple[str, socket.socket]]] = {}
+    for number in range(count * 64):
+        if len(held) == count:
+            return held
+        name = f"each-{number}"
+        sock = stack.enter_context(hold(server, name))
+        pid = holder(server, name)
+        assert pid is not None
+        held.setdefault(pid, []).append((name, sock))
+    raise AssertionError(f"only {len(held)} of {count} workers take requests")
 
 
 def holder(server: Server, name: str) -> int | None:

@@ -7,6 +7,7 @@ import http.client
 import http.cookiejar
 import json
 import secrets
+import socket
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from support.client import TIMEOUT, connect
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterable, Iterator
     from email.message import Message
     from io import BufferedReader
@@ -157,14 +157,15 @@ def blocks(size: int) -> Iterator[bytes]:
 
 
 def wire(address: Address, request: bytes | str) -> bytes:
-    """Send bytes, and return all that comes back until the server closes."""
+    """Send bytes and no more, and return all that comes back."""
     with connect(address) as sock:
         sock.sendall(request.encode() if isinstance(request, str) else request)
         return read_all(sock)
 
 
 def read_all(sock: socket.socket) -> bytes:
-    """Return all that comes until the server closes."""
+    """Say that nothing more is sent, and return all that comes until the server closes."""
+    sock.shutdown(socket.SHUT_WR)
     file: BufferedReader = sock.makefile("rb")
     with file:
         return file.read()

@@ -18,6 +18,7 @@ from support.client import RequestFailed
 from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
+    import socket
     from types import TracebackType
 
     from support.client import Address
@@ -47,10 +48,13 @@ class Load:
         clients: how many at once.
         interval: seconds between two requests of one client, at least.
         timeout: seconds for one wait.
+        keep: whether to ask again on a connection that the server keeps open.
 
     Attributes:
         lost: requests that nobody answered, or wrongly.
         refused: attempts to connect where nobody listened. A client ends at its first one.
+        retried: requests on a kept connection that was closed without a byte of an answer just when they were
+            sent. They were sent again on a new one, as RFC 9112 section 9.3.1 has it.
         versions: answers by version.
         pids: answers by pid.
         slowest: the longest time from the attempt to connect to the last byte, in seconds.
@@ -64,9 +68,11 @@ class Load:
         clients: int = CLIENTS,
         interval: float = INTERVAL,
         timeout: float = client.TIMEOUT,
+        keep: bool = False,
     ) -> None:
         self.address = address
         self.lost: list[Loss] = []
+        self.retried = 0
         self.refused: list[Loss] = []
         self.versions: Counter[str] = Counter()
         self.pids: Counter[int] = Counter()
@@ -75,6 +81,7 @@ class Load:
         self._last_answer = 0.0
         self._interval = interval
         self._timeout = timeout
+        self._keep = keep
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._threads = [
@@ -92,7 +99,7 @@ class Load:
         self.finish()
         print(
             f"--- load: {self.answered} answered, {dict(self.versions)}, slowest {self.slowest:.3f} s, "
-            f"longest gap {self.longest_gap:.3f} s"
+            f"longest gap {self.longest_gap:.3f} s, {self.retried} retried"
         )
         for loss in [*self.lost, *self.refused][:_PRINTED]:
             print(f"    {loss.kind}: {loss.text}")
@@ -151,18 +158,46 @@ class Load:
     def _run(self, number: int) -> None:
         """Be one client."""
         count = 0
+        kept: socket.socket | None = None
         while not self._ending.is_set() and not self.refused:
             began = time.monotonic()
             count += 1
             path = f"/{number}/{count}"
             try:
-                with client.connect(self.address, self._timeout) as sock:
-                    client.send(sock, client.render(path))
-                    answer = client.read_answer(sock)
+                answer, kept = self._ask(path, kept)
                 self._note(answer, path, began)
             except RequestFailed as error:
+                kept = None
                 self._note_loss(error, path)
             self._ending.wait(max(began + self._interval - time.monotonic(), 0.0))
+        if kept is not None:
+            kept.close()
+
+    def _ask(self, path: str, kept: socket.socket | None) -> tuple[client.Answer, socket.socket | None]:
+        """Ask, over the connection of the last answer if it was kept; return what to keep for the next."""
+        if kept is not None and client.is_closed(kept):
+            kept.close()
+            kept = None
+        try:
+            return self._ask_over(kept or client.connect(self.address, self._timeout), path)
+        except RequestFailed as error:
+            if kept is None or error.kind not in {"reset", "empty"}:
+                raise
+        with self._lock:
+            self.retried += 1
+        return self._ask_over(client.connect(self.address, self._timeout), path)
+
+    def _ask_over(self, sock: socket.socket, path: str) -> tuple[client.Answer, socket.socket | None]:
+        try:
+            client.send(sock, client.render(path))
+            answer = client.read_answer(sock)
+        except RequestFailed:
+            sock.close()
+            raise
+        if self._keep and not answer.closing:
+            return answer, sock
+        sock.close()
+        return answer, None
 
     def _note(self, answer: client.Answer, path: str, began: float) -> None:
         line, _, _ = answer.body.partition(b"\n")

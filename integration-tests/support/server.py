@@ -14,7 +14,7 @@ import time
 from signal import SIGKILL, SIGTERM, Signals
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from support import client, processes
+from support import client, processes, workers
 from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Server:
         arguments: the command line, split as a shell would.
         address: where it will listen, added as `--bind`; None for a free TCP port.
         bind: False when the address is in a configuration file or elsewhere.
-        environ: variables to add to a clean environment.
+        environ: variables to add to a clean environment and those of `support.workers`.
         expect: the exit code that `stop` wants to see.
         ready: whether to wait until it answers.
         wrapper: a command that runs the server's command.
@@ -92,7 +92,7 @@ class Server:
         self._command = [*wrapper, sys.executable, "-m", "prefork", *shlex.split(arguments)]
         if bind:
             self._command += ["--bind", bind_text(self.address)]
-        self._environ = clean_environ(**(environ or {}))
+        self._environ = clean_environ(**{**workers.variables(), **(environ or {})})
         self._popen = popen
         self._output = folder / f"server-{os.urandom(3).hex()}.log"
         self._process: subprocess.Popen[bytes] | None = None
