@@ -81,6 +81,15 @@ def test_the_application_can_take_the_connection_over(tmp_path: Path, threads: i
     assert server.errors() == ""
 
 
+def test_over_a_unix_socket_too(tmp_path: Path) -> None:
+    with serve(echo, tmp_path, bind=(f"unix:{tmp_path}/s",)) as server, server.client() as client:
+        client.send(request("GET", "/echo", *UPGRADE), b"early")
+        assert client.read_head() == SWITCH
+        assert client.read(7) == b"<early>"
+        server.order(Order.DRAIN)
+        assert client.rest() == b"bye"
+
+
 def test_both_names_are_of_one_socket(tmp_path: Path) -> None:
     seen = []
 
@@ -225,8 +234,10 @@ def test_a_response_that_was_started_and_not_sent_is_forgotten(tmp_path: Path) -
         environ["gunicorn.socket"].sendall(b"mine")
         return body
 
-    with serve(app, tmp_path) as server, server.client() as client:
+    layout = "%(s)s %({content-type}o)s"
+    with serve(app, tmp_path, access_log_format=layout) as server, server.client() as client:
         assert client.get("/", *UPGRADE).rest() == b"mine"
+        assert server.access(1) == ["101 -"]
 
 
 def test_close_of_what_it_returns_is_called_once(tmp_path: Path) -> None:
@@ -411,6 +422,27 @@ def test_the_other_threads_go_on_serving(tmp_path: Path) -> None:
         for client in taken:
             assert client.send(b"on").read(4) == b"<on>"
             client.close()
+
+
+def test_siblings_do_not_get_all_new_connections_because_of_it(tmp_path: Path) -> None:
+    """They would, for hours, if it counted as a long request, whether it was expected to be one or not."""
+    counts = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/echo":
+            counts.append(server.slot.away)
+            return echo(environ, start_response)
+        time.sleep(0.01)  # so that the next is expected to take long too
+        return hello(environ, start_response)
+
+    with serve(app, tmp_path, 4) as server, server.client() as quick, server.client() as client:
+        quick.get().answer()
+        switch(client)
+        assert (counts, server.slot.away) == ([1], 0)
+        quick.get().answer()
+        client.finish_sending().rest()
+        eventually(lambda: not server.slot.busy)
+        assert server.slot.away == 0
 
 
 def test_hooks_see_it_as_a_request(tmp_path: Path) -> None:

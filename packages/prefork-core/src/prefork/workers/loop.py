@@ -96,7 +96,8 @@ class Loop:
         errors = ErrorStream(ctx.log)
         self._bases = {listener.sock.fileno(): self._base(listener.sock, errors) for listener in ctx.shared}
         self._watches = [
-            Watch(ctx.slot.thread(number), settings.timeout) for number in range(settings.threads)
+            Watch(ctx.slot.thread(number), settings.timeout, self._count_away)
+            for number in range(settings.threads)
         ]
         self._queue_timeout = service.queue_timeout
         self._lead = Lead()
@@ -444,11 +445,11 @@ class Loop:
             self._place_late(conn, wants, watch)
 
     def _answer_late(self, conn: Connection, watch: Watch) -> None:
-        self._count_away(1)
+        watch.away()
         began = monotonic()
         wants = self._service.respond(conn, watch)
         self._lead.note_length(began)
-        self._count_away(-1)
+        watch.back()
         self._place_late(conn, wants, watch)
 
     def _count_away(self, more: int) -> None:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from prefork.process.scoreboard import Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prefork.http import Request
     from prefork.process.scoreboard import ThreadRecord
     from prefork.wsgi.connection import Connection
@@ -26,16 +28,19 @@ class Watch:
     Args:
         record: the thread's part of the scoreboard.
         timeout: seconds that a request may go on without progress, 0 for no limit.
+        count_away: adds to the number of threads that have a long request.
 
     Attributes:
         conn: the connection whose request the thread has in hand, None for none.
     """
 
-    __slots__ = ("_record", "_timeout", "_waited", "conn")
+    __slots__ = ("_away", "_count_away", "_record", "_timeout", "_waited", "conn")
 
-    def __init__(self, record: ThreadRecord, timeout: float) -> None:
+    def __init__(self, record: ThreadRecord, timeout: float, count_away: Callable[[int], None]) -> None:
         self._record = record
         self._timeout = timeout
+        self._count_away = count_away
+        self._away = False
         self._waited = False
         self.conn: Connection | None = None
 
@@ -65,10 +70,26 @@ class Watch:
         """Note that it is answered with an error of the worker's own."""
         self._record.count_error()
 
+    def away(self) -> None:
+        """Note that others do without this thread, because its request is expected to take long."""
+        self._away = True
+        self._count_away(1)
+
+    def back(self) -> None:
+        """Note that this is over."""
+        if self._away:
+            self._away = False
+            self._count_away(-1)
+
     def taken(self) -> None:
-        """Note that the application has taken the connection over: nobody knows any more what progress is."""
+        """Note that the application has taken the connection over.
+
+        Nobody knows any more what progress is. Nor is the thread away: siblings would get all new
+        connections, for hours, because this worker holds one connection more than they do.
+        """
         self._record.deadline = 0.0
         self._record.phase = Phase.TAKEN
+        self.back()
 
     def progress(self) -> None:
         """Note that the request has moved."""
