@@ -53,7 +53,8 @@ def app(environ, start_response):
 def elsewhere(code: str, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
     """Start a Python that looks like one on macOS."""
     code = f"import elsewhere; elsewhere.become_darwin()\n{code}"
-    environ = {**os.environ, "PYTHONPATH": str(BUILDERS)}
+    path = os.pathsep.join(entry for entry in (str(BUILDERS), *sys.path) if entry)  # as this process has it
+    environ = {**os.environ, "PYTHONPATH": path}
     return subprocess.Popen([sys.executable, "-c", code, *arguments], env=environ, **options)
 
 
