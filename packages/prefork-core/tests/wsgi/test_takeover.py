@@ -539,7 +539,8 @@ def test_quick_does_not_wait_for_it(tmp_path: Path) -> None:
         server.ended()
         assert ended.wait(PATIENCE)  # so a thread that is no daemon does not keep the process
         assert time.monotonic() - began < 1.0
-        assert server.access(1)[0] == "aborted 101 0 GET / HTTP/1.1"
+        eventually(lambda: server.slot.requests)
+        assert server.access(1) == ["aborted 101 0 GET / HTTP/1.1"]
 
 
 def test_an_application_that_does_not_end_has_its_graceful_timeout(tmp_path: Path) -> None:

@@ -492,6 +492,8 @@ class Service:
                 conn.waits = AWAITS_FLUSH
                 conn.await_flush()
             return WANTS_WRITE
+        if conn.response is None:
+            return WANTS_CLOSE  # the worker ends, and has given the connection up already: `dropped`
         self._end_exchange(conn)
         return self._next(conn)
 
