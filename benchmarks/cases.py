@@ -44,7 +44,7 @@ DURATION: Final = {
     Measure.LOAD: 3.1,
     Measure.IDLE: 7.5,
     Measure.SLOW: 7.5,
-    Measure.CPU_BOUND: 5.3,
+    Measure.CPU_BOUND: 5.7,
     Measure.LONG: 7.5,
     Measure.OVERLOAD: 8.0,
     Measure.CHECKED: 2.5,

@@ -34,6 +34,8 @@ WARMUP: Final = 0.5
 """Seconds of load that are not counted: CPython specialises its bytecode within hundreds of requests."""
 MODEST: Final = 500
 """Requests per second of normal clients: enough for a p99, far from what any server here can do."""
+BURSTS: Final = 3
+"""How often computations are asked for all at once; the median counts."""
 ARRIVING: Final = 200.0
 """Connections per second where they come one after the other: each finds all workers idle."""
 COMPUTE: Final = """
@@ -169,9 +171,9 @@ def cpu_bound(run: Run) -> Figures:
     """Ask for computations, all at once, and let plain processes do the same before and after."""
     workers, requests = run.case.workers, run.case.connections
     first = plainly(workers, requests // workers, run.cores)
-    seen = run.generator.ask("burst", path="/burst", connections=requests, repeats=2)
+    seen = run.generator.ask("burst", path="/burst", connections=requests, repeats=BURSTS)
     last = plainly(workers, requests // workers, run.cores)
-    if seen["answered"] != 2 * requests:
+    if seen["answered"] != BURSTS * requests:
         raise LoadError(f"not all were answered: {seen}")
     plain = (first + last) / 2
     return {"seconds": seen["seconds"], "plain_seconds": plain, "over_plain": seen["seconds"] / plain}
