@@ -188,6 +188,31 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def race(session: nox.Session) -> None:
+    """Race threads against clients for five minutes a shape: `nox -s race -- --minutes N`."""
+    install_packages(session)
+    session.install(*group("test"))
+    endless = ["-s", "-o", "faulthandler_timeout=0", "--minutes=5", *session.posargs]
+    session.run("pytest", *endless, "integration-tests/lifecycle/test_races.py")
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Look whether a worker grows in a million requests: `nox -s soak -- --requests N --aborts N`."""
+    install_packages(session)
+    session.install(*group("test"))
+    endless = [
+        "-s",
+        "-o",
+        "faulthandler_timeout=0",
+        "--requests=1000000",
+        "--aborts=100000",
+        *session.posargs,
+    ]
+    session.run("pytest", *endless, "integration-tests/lifecycle/test_soak.py")
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Serve the built-in demo."""
     install_packages(session)

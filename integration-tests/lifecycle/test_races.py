@@ -13,7 +13,7 @@ import pytest
 from support.racing import APPLICATION, Race
 from support.server import Server
 
-SHAPES: Final = {"8 threads": "-w 1 --threads 8", "2 threads": "-w 2 --threads 2"}
+SHAPES: Final = {"8-threads": "-w 1 --threads 8", "2-threads": "-w 2 --threads 2"}
 KEEPALIVE: Final = 1
 SWITCH_INTERVALS: Final = ("0.005", "0.0001", "0.000001")
 """Seconds that a thread may compute while others wait; the first is Python's own."""

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from support import client, processes
+from support import client
 from support.application import deploy
 from support.client import read_answer
 from support.load import Load
@@ -23,17 +23,6 @@ pytestmark = UNDER_BOTH
 MANY: Final = 200
 
 
-OF_ITS_OWN: Final = 2
-"""Sockets of an idle worker: the listener, and its end of the channel to the arbiter."""
-
-
-def connections(server: Server) -> int:
-    """Return how many connections the workers have open."""
-    workers = server.workers()
-    sockets = sum(name.startswith("socket:") for pid in workers for name in processes.descriptors(pid))
-    return sockets - OF_ITS_OWN * len(workers)
-
-
 def test_half_a_head_costs_no_worker(tmp_path: Path) -> None:
     """200 of them: others are served at once, and the 200 get 408 at their deadline and are closed."""
     deploy(tmp_path)
@@ -42,7 +31,7 @@ def test_half_a_head_costs_no_worker(tmp_path: Path) -> None:
         slow = [stack.enter_context(client.connect(server.address)) for _ in range(MANY)]
         for sock in slow:
             client.send(sock, b"GET /half HTTP/1.1\r\nHost: te")
-        until(lambda: connections(server) == MANY, "all of them accepted")
+        until(lambda: server.connections() == MANY, "all of them accepted")
         with Load(server.address) as load:
             load.wait(500)
             assert load.slowest < 1
@@ -52,7 +41,7 @@ def test_half_a_head_costs_no_worker(tmp_path: Path) -> None:
                 assert answer.closing
             load.wait()
             load.check()
-        until(lambda: connections(server) == 0, "all of them closed")
+        until(lambda: server.connections() == 0, "all of them closed")
 
 
 def test_half_a_body_costs_no_worker(tmp_path: Path) -> None:
@@ -105,12 +94,12 @@ def test_clients_that_do_not_read_cost_no_worker(tmp_path: Path) -> None:
             sock.connect(server.address)
             client.send(sock, client.render("/big"))
         with Load(server.address) as load:
-            until(lambda: connections(server) >= 10, "all of them accepted")
+            until(lambda: server.connections() >= 10, "all of them accepted")
             load.wait(300)
             assert load.slowest < 2
             until(lambda: server.log().count('"GET /big HTTP/1.1" 200') == 10, "their access lines")
             load.check()
-        until(lambda: connections(server) == 0, "all of them closed")
+        until(lambda: server.connections() == 0, "all of them closed")
 
 
 def test_connections_that_are_reset_leave_nothing_behind(tmp_path: Path) -> None:
@@ -128,7 +117,7 @@ def test_connections_that_are_reset_leave_nothing_behind(tmp_path: Path) -> None
                         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             load.wait()
             load.check()
-        until(lambda: connections(server) == 0, "all of them closed")
+        until(lambda: server.connections() == 0, "all of them closed")
         assert "Traceback" not in server.log()
 
 
@@ -175,7 +164,7 @@ def test_a_worker_takes_no_more_connections_than_it_may(tmp_path: Path) -> None:
         slow = [stack.enter_context(client.connect(server.address)) for _ in range(8)]
         for sock in slow:
             client.send(sock, b"GET /half HTTP/1.1\r\nHost: test\r\n")
-        until(lambda: connections(server) == 5, "five accepted")
+        until(lambda: server.connections() == 5, "five accepted")
         for sock in slow:
             client.send(sock, b"\r\n")
         for sock in slow:

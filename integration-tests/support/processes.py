@@ -84,6 +84,12 @@ def descriptors(pid: int) -> list[str]:
     return sorted(found)
 
 
+def memory(pid: int) -> dict[str, int]:
+    """Return what /proc/PID/smaps_rollup says, in KiB: "Rss", "Pss", "Private_Dirty" and more."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return {line.split()[0].removesuffix(":"): int(line.split()[1]) for line in lines}
+
+
 def status(pid: int, field: str) -> str:
     """Return a field of /proc/PID/status, such as "Uid"."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

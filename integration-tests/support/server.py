@@ -51,6 +51,10 @@ def clean_environ(**more: str) -> dict[str, str]:
     return {**kept, "PYTHONDONTWRITEBYTECODE": "1", **more}
 
 
+_OF_ITS_OWN: Final = 2
+"""Sockets of an idle worker: the listener, and its end of the channel to the arbiter."""
+
+
 class Server:
     """A running `python -m prefork`, for a `with` statement.
 
@@ -162,6 +166,12 @@ class Server:
     def workers(self) -> list[int]:
         """Return the pids of the arbiter's children that run."""
         return [child.pid for child in processes.children(self.pid) if not child.is_zombie]
+
+    def connections(self) -> int:
+        """Return how many connections the workers have open, of a server with one address."""
+        workers = self.workers()
+        sockets = sum(name.startswith("socket:") for pid in workers for name in processes.descriptors(pid))
+        return sockets - _OF_ITS_OWN * len(workers)
 
     def wait_workers(self, count: int, timeout: float = PATIENCE) -> list[int]:
         """Wait until there is exactly so many workers; return their pids."""
