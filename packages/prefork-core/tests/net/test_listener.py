@@ -38,7 +38,7 @@ def connect(listener: Listener, seconds: float = 20.0) -> socket.socket:
 
 def accept(listener: Listener, seconds: float = 20.0) -> socket.socket:
     assert select.select([listener.sock], [], [], seconds)[0], "nobody is queued"
-    return listener.accept()[0]
+    return socket.socket(fileno=listener.accept()[0].detach())
 
 
 # What `bind` may say

@@ -105,7 +105,7 @@ class HandedSocket(socket.socket):
 
     __slots__ = ("_claim",)
 
-    def __init__(self, sock: socket.socket, claim: Claim) -> None:
+    def __init__(self, sock: socket.SocketType, claim: Claim) -> None:
         self._claim = claim
         super().__init__(sock.family, sock.type, sock.proto, os.dup(sock.fileno()))
 

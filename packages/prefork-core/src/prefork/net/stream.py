@@ -102,7 +102,7 @@ class Stream:
 
     __slots__ = ("_handed", "_out", "fd", "pending", "sock", "taken")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.SocketType) -> None:
         self.sock = sock
         if _SETS_MODE:
             sock.setblocking(False)

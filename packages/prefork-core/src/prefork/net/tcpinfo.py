@@ -17,7 +17,7 @@ _LAST_DATA_RECV: Final = 52
 """Offset of `tcpi_last_data_recv`: milliseconds, in steps of the kernel's clock (1 to 10 of them)."""
 
 
-def _word(sock: socket.socket, offset: int) -> int | None:
+def _word(sock: socket.SocketType, offset: int) -> int | None:
     if not _INFO or sock.family == socket.AF_UNIX:
         return None
     try:
@@ -27,7 +27,7 @@ def _word(sock: socket.socket, offset: int) -> int | None:
     return int.from_bytes(info[offset:], sys.byteorder) if len(info) == offset + 4 else None
 
 
-def since_data(sock: socket.socket) -> float | None:
+def since_data(sock: socket.SocketType) -> float | None:
     """Return how long ago the last data arrived on a connection, in seconds; None where it is not known.
 
     Args:
@@ -37,7 +37,7 @@ def since_data(sock: socket.socket) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
 
 
-def waiting_connections(sock: socket.socket) -> int | None:
+def waiting_connections(sock: socket.SocketType) -> int | None:
     """Return how many connections wait in the queue of a listener; None where it is not known.
 
     Args:

@@ -94,11 +94,13 @@ class Acceptor:
     def take(self) -> None:
         """Take connections from now on."""
         self.resume_at = inf
+        if self.state is YES or self.state is DRAINING:
+            return  # a thread without the lead has seen the pause just when it ended
         self.state = self._taking
         for fd in self._listeners:
             self._watches.share(fd)
 
-    def accept(self, fd: int, *, although_left: bool = False) -> tuple[socket.socket, Any] | None:
+    def accept(self, fd: int, *, although_left: bool = False) -> tuple[socket.SocketType, Any] | None:
         """Accept one connection.
 
         Args:

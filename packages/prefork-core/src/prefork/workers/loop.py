@@ -237,8 +237,9 @@ class Loop:
     def aborted(self) -> None:
         """Leave an access line for each request in hand: the worker is about to be killed."""
         for watch in self._watches:
-            if watch.conn is not None:
-                self._service.killed(watch.conn)
+            conn = watch.conn
+            if conn is not None:
+                self._service.killed(conn)
 
     # One turn
 
@@ -393,13 +394,14 @@ class Loop:
             self._turns.append(conn)
             return
         events = READ if wants is WANTS_READ else WRITE
-        # Before it can be reported: nobody would know whose it is.
-        self._parked[conn.stream.fd] = conn
-        if conn.deadline < self._sweep_at:  # noqa: PLR1730 (min() costs more, and this is done for every request)
-            self._sweep_at = conn.deadline
         if conn.watched != events:
             watched, conn.watched = conn.watched, events
             (self._poller.change if watched else self._poller.watch)(conn.stream.fd, events)
+        if conn.deadline < self._sweep_at:  # noqa: PLR1730 (min() costs more, and this is done for every request)
+            self._sweep_at = conn.deadline
+        # Last: from now on it is the leading thread's, which may close it. What is reported of it before is
+        # muted, which waits for `_lock`.
+        self._parked[conn.stream.fd] = conn
 
     def _close(self, conn: Connection) -> None:
         if conn.watched:
@@ -470,7 +472,7 @@ class Loop:
             if fd in self._parked:
                 return
             theirs = [watch.conn for watch in self._watches if watch.conn is not None]
-            for conn in (*theirs, *list(self._turns)):
+            for conn in (*theirs, *self._turns.copy()):
                 if conn.stream.fd == fd and conn.watched:
                     self._poller.forget(fd)
                     conn.watched = 0

@@ -131,7 +131,7 @@ class Connection:
     )
 
     def __init__(
-        self, sock: socket.socket, peer: Peer, base: Mapping[str, Any], limits: Limits, terms: Terms
+        self, sock: socket.SocketType, peer: Peer, base: Mapping[str, Any], limits: Limits, terms: Terms
     ) -> None:
         self.stream = Stream(sock)
         self.http = ServerConnection(limits)

@@ -7,6 +7,7 @@ and its traceback so, and whoever collects records has the two together.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,10 +25,13 @@ class ErrorStream:
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._line = ""
+        # Two threads with parts of lines would lose one. A signal handler may come in between, too.
+        self._lock = threading.RLock()
 
     def write(self, text: str) -> int:
         """Add text; whole lines are logged, as one record."""
-        whole, _, self._line = (self._line + text).rpartition("\n")
+        with self._lock:
+            whole, _, self._line = (self._line + text).rpartition("\n")
         if lines := whole.strip("\n"):
             self._log.error("%s", lines)
         return len(text)
