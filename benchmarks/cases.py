@@ -46,7 +46,7 @@ DURATION: Final = {
     Measure.SLOW: 7.5,
     Measure.CPU_BOUND: 5.7,
     Measure.LONG: 7.5,
-    Measure.OVERLOAD: 8.0,
+    Measure.OVERLOAD: 9.5,
     Measure.CHECKED: 2.5,
     Measure.SPREAD: 4.5,
 }

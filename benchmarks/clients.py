@@ -53,7 +53,7 @@ class Spec:
         rate: requests per second (paced), connections per second (spread; 0 for all at once).
         seconds: for how long requests are started (paced, closed).
         patience: seconds that answers are waited for after that; what is missing then is lost.
-        settle: seconds at the begin whose answers do not count as goodput (paced).
+        settle: seconds at the begin whose answers do not count for the rate (paced, closed).
         connections: how many clients (closed, burst, idle, spread).
         repeats: how many bursts.
         aborts: share of requests whose client leaves before the answer (closed).
@@ -180,6 +180,11 @@ class Seen:
         self.lost += 1
         self.latencies.append(time.perf_counter() - begun)
 
+    def rate(self, spec: Spec, end: float) -> float:
+        """Return the rate of the 200s that came in time, when all had settled, and not after the end."""
+        span = spec.seconds - spec.settle
+        return sum(end - span <= moment < end for moment in self.finished) / span
+
     def summary(self) -> dict[str, float]:
         """Return the figures; latencies in microseconds."""
         answered = self.statuses[200]
@@ -250,11 +255,10 @@ async def paced(spec: Spec) -> dict[str, float]:
     for task in missing:
         task.cancel()
     await asyncio.gather(*missing)
-    good = sum(begun + spec.settle <= moment < end for moment in seen.finished)
     summary = seen.summary()
     return {
         **summary,
-        "rate": good / (spec.seconds - spec.settle),
+        "rate": seen.rate(spec, end),
         "offered": spec.rate,
         "late_us": late * 1e6,
     }
@@ -289,7 +293,7 @@ async def closed(spec: Spec) -> dict[str, float]:
     for task in missing:
         task.cancel()
     await asyncio.gather(*missing, return_exceptions=True)
-    return {**seen.summary(), "rate": seen.statuses[200] / spec.seconds, "aborted": aborted}
+    return {**seen.summary(), "rate": seen.rate(spec, end), "aborted": aborted}
 
 
 async def burst(spec: Spec) -> dict[str, float]:

@@ -42,6 +42,10 @@ SUBJECTS: Final = (
 )
 """Case and server."""
 SECONDS: Final = 2.0
+STRACE: Final = "strace -f -c -o {output} -p {pid}"
+PERF: Final = "perf record -q -F 2000 -o {output} -p {pid}"
+# To stop the worker for each sample makes its main thread, which waits with a timeout, look busy.
+SPY: Final = "py-spy record --gil --nonblocking --full-filenames -F -r 500 -d 60 -f raw -o {output} -p {pid}"
 MOST: Final = 30
 """Rows of a table."""
 # Every allocation of Python goes to malloc with PYTHONMALLOC=malloc, and the C library's own is behind these.
@@ -57,9 +61,7 @@ void *realloc(void *old, size_t size) { more(); return __libc_realloc(old, size)
 """
 
 
-def watched(
-    case: Case, server: Server, tool: list[str], output: Path, seconds: float = SECONDS
-) -> tuple[str, int]:
+def watched(case: Case, server: Server, tool: str, output: Path, seconds: float = SECONDS) -> tuple[str, int]:
     """Load a server while a tool looks at its worker.
 
     Args:
@@ -72,13 +74,14 @@ def watched(
     Returns:
         What it wrote, and how many requests there were; nothing and 0 when it is not installed.
     """
-    path = shutil.which(tool[0], path=f"{BIN}:{os.environ['PATH']}")
+    name, *arguments = tool.split()
+    path = shutil.which(name, path=f"{BIN}:{os.environ['PATH']}")
     if path is None:
         return "", 0
     with running(case, server, seconds, cores()) as run:
         run.generator.warm(0.5)
         worker = list(processes.tree(run.pid))[-1]
-        command = [part.format(pid=worker, output=output) for part in tool[1:]]
+        command = [part.format(pid=worker, output=output) for part in arguments]
         watching = subprocess.Popen([path, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(0.5)  # until it is attached
         requests = run.generator.load(seconds).requests
@@ -170,29 +173,12 @@ def profile(case: Case, server: Server, folder: Path) -> str:
     """Return the part of the report about one server in one case."""
     with running(case, server, SECONDS, cores()) as run:
         figures = load(run)
-    strace = ["strace", "-f", "-c", "-o", "{output}", "-p", "{pid}"]
-    traced, requests = watched(case, server, strace, folder / "strace")
-    perf = ["perf", "record", "-q", "-F", "2000", "-o", "{output}", "-p", "{pid}"]
-    watched(case, server, perf, data := folder / "perf")
+    traced, requests = watched(case, server, STRACE, folder / "strace")
+    watched(case, server, PERF, data := folder / "perf")
     shown = ["perf", "report", "--stdio", "--sort", "sym", "-i", str(data)]
     sampled = data.exists() and subprocess.run(shown, capture_output=True, text=True, check=False).stdout
     symbols = read_perf(sampled or "")
-    spy = [
-        "py-spy",
-        "record",
-        "--gil",
-        "--full-filenames",
-        "-F",
-        "-r",
-        "500",
-        "-d",
-        "60",
-        "-f",
-        "raw",
-        "-o",
-        "{output}",
-    ]
-    stacks, _ = watched(case, server, [*spy, "-p", "{pid}"], folder / "stacks", 3 * SECONDS)  # it misses most
+    stacks, _ = watched(case, server, SPY, folder / "stacks", 3 * SECONDS)  # it misses most
     counts = count(case, server, {"BENCH_TRACE": "1"})
     malloc = counting_malloc(folder)
     allocated = count(case, server, malloc).allocations if malloc else None

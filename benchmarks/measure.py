@@ -200,10 +200,10 @@ def long(run: Run) -> Figures:
 def overload(run: Run) -> Figures:
     """Find what it can answer, then ask for twice as much; the limit is of queue and service together."""
     path = run.case.target.partition("?")[0]
-    busy = partial(run.generator.ask, "closed", path=path)
+    busy = partial(run.generator.ask, "closed", path=path, seconds=run.seconds, settle=run.seconds / 4)
     # As many clients as threads: nobody waits for a thread, so that is how long the service takes.
-    service = busy(connections=run.case.threads, seconds=max(1.0, run.seconds / 2))
-    full = busy(connections=run.case.connections, seconds=max(1.0, run.seconds / 2))
+    service = busy(connections=run.case.threads)
+    full = busy(connections=run.case.connections)
     capacity = full["rate"]
     if not capacity:
         raise LoadError(f"no capacity: {full}")

@@ -49,3 +49,9 @@ def test_a_request_says_whether_its_connection_is_kept() -> None:
     assert spec.request("t").startswith(b"GET /echo?t HTTP/1.1\r\nHost: h:1\r\n")
     assert b"\r\nConnection: keep-alive\r\n\r\n" in spec.request("t")
     assert b"\r\nConnection: close\r\n\r\n" in Spec("paced", "h", 1, persistent=False).request("t")
+
+
+def test_a_rate_is_of_what_came_after_settling_and_before_the_end() -> None:
+    seen = Seen(finished=[100.0, 100.9, 101.0, 101.9, 102.0, 102.5])
+
+    assert seen.rate(Spec("closed", "h", 1, seconds=2.0, settle=1.0), end=102.0) == 2.0
