@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from prefork.http import Limits, Request, ServerConnection, check_head, parse_head
 from prefork.http.connection import PATIENCE
+from prefork.http.forwarded import Forwarded
 from prefork.http.repeat import LONGEST_KEPT, Parsed, keep, parse_repeated
+from prefork.wsgi.environ import Peer, make_environ
 
 LIMITS = Limits()
 HOST = b" HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -121,13 +123,15 @@ def test_a_connection_knows_a_repeated_head() -> None:
     assert (second.path, second.fields) == ("/2", {"HTTP_HOST": "a"})
 
 
-def test_what_is_done_to_one_request_does_not_reach_the_next() -> None:
+def test_the_environ_of_one_request_is_not_that_of_the_next() -> None:
+    """An application may change its environ; what the requests of a connection share must not see that."""
     connection = ServerConnection(LIMITS)
     for _ in range(3):
         request = ask(connection, b"GET /" + HOST)
-        assert request.fields == {"HTTP_HOST": "a"}
-        request.fields["HTTP_HOST"] = "evil"
-        request.fields["HTTP_X"] = "evil"
+        environ = make_environ({"SCRIPT_NAME": ""}, request, Peer("", ""), Forwarded("http", "", {}), None)
+        assert environ["HTTP_HOST"] == "a"
+        assert "HTTP_X" not in environ
+        environ["HTTP_HOST"] = environ["HTTP_X"] = "evil"
 
 
 def test_the_host_of_an_absolute_target_does_not_stay() -> None:

@@ -120,7 +120,7 @@ class Process(Forked):
 def test_it_boots_serves_and_leaves(tmp_path: Path) -> None:
     with Process(tmp_path) as process:
         process.ready()
-        assert process.parts.heard(Report.READY) == 1
+        eventually(lambda: process.parts.heard(Report.READY) == 1)
         with process.parts.client() as client:
             assert client.get().answer().body == b"hello"
         process.parts.order(Order.LEAVE)

@@ -28,17 +28,17 @@ EMPTY: Final = frozenset({204, 205})
 all (RFC 9110 §8.6), 205 sends 0 (§15.3.6)."""
 
 
-def frame_request(request: Request) -> None:
+def frame_request(request: Request, fields: dict[str, str]) -> None:
     """Decide body length, persistence and expectation of a request whose fields are parsed.
 
     Args:
         request: sets its `content_length`, `persistent` and `expects_continue`.
+        fields: its fields, while they may still be changed: CONTENT_LENGTH becomes one plain number.
 
     Raises:
         ProtocolError: 400 for a length that readers could disagree on, 417 for an expectation other than
             100-continue, 501 for a transfer coding other than chunked.
     """
-    fields = request.fields
     modern = request.version == "HTTP/1.1"
     if "HTTP_TRANSFER_ENCODING" in fields:
         request.content_length = _chunked(fields, modern=modern)

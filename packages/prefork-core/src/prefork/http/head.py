@@ -67,13 +67,15 @@ class Request:
         query: what follows the first "?", "" when there is none.
         version: "HTTP/1.1" or "HTTP/1.0".
         fields: values by CGI name ("HTTP_HOST", "CONTENT_TYPE"), the lines of one name joined by
-            ", " ("; " for cookies). Text is latin-1, as PEP 3333 has it.
+            ", " ("; " for cookies). Text is latin-1, as PEP 3333 has it. The next request may have the same
+            mapping, so nobody changes it.
         underscored: fields with an underscore in their name: the values of the lines by upper-case name.
             They are not in `fields`: "X_Forwarded_For" would be taken for the "X-Forwarded-For" that a
             proxy has checked. `forwarded.ForwardPolicy` decides about them.
         content_length: bytes of body, `framing.CHUNKED` for a chunked one, 0 for none.
         persistent: whether the client is willing to use the connection again.
         expects_continue: whether the client waits for 100 (Continue) before it sends the body.
+        line: method and target as received, with the space between.
         rest: the bytes of the head behind the target, from the space before the version to the empty line.
         size: bytes that the head took in the buffer.
     """
@@ -82,6 +84,7 @@ class Request:
         "content_length",
         "expects_continue",
         "fields",
+        "line",
         "method",
         "path",
         "persistent",
@@ -93,6 +96,7 @@ class Request:
         "version",
     )
 
+    line: bytes | bytearray
     content_length: int
     persistent: bool
     expects_continue: bool
@@ -104,7 +108,7 @@ class Request:
         version: str,
         path: str,
         query: str,
-        fields: dict[str, str],
+        fields: Mapping[str, str],
         underscored: Mapping[str, list[str]],
         rest: bytes,
         size: int,
@@ -122,7 +126,7 @@ class Request:
     @property
     def raw(self) -> bytes:
         """The bytes of the head, without the empty line that ends it."""
-        return f"{self.method} {self.target}".encode("latin-1") + self.rest[: -len(END)]
+        return bytes(self.line) + self.rest[: -len(END)]
 
     def pairs(self) -> list[tuple[bytes, bytes]]:
         """Return the fields as sent: lower-cased name and trimmed value, in order (as ASGI wants)."""
@@ -177,11 +181,13 @@ def parse_head(buffer: bytes | bytearray, limits: Limits, scan_from: int = 0) ->
         raise ProtocolError("too many header fields", 431)
     fields, underscored = _parse_fields(lines)
     path, query = _parse_target(method, target, version, fields)
-    rest = buffer[len(method) + len(target) + 1 : size]
+    at = len(method) + len(target) + 1
+    rest = buffer[at:size]
     if isinstance(rest, bytearray):
         rest = bytes(rest)
     request = Request(method, target, version, path, query, fields, underscored, rest, size)
-    framing.frame_request(request)
+    request.line = raw[:at]
+    framing.frame_request(request, fields)
     return request
 
 

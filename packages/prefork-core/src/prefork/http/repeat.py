@@ -19,6 +19,8 @@ from prefork.http import grammar
 from prefork.http.head import COMMON_METHODS, NO_LINES, Request
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from prefork.http.limits import Limits
 
 _new: Final = tuple.__new__  # see `framing.Plan`
@@ -31,12 +33,12 @@ class Parsed(NamedTuple):
     """What one head behind its target was parsed to, see `Request` for each.
 
     Attributes:
-        fields: a copy; that of the request may be changed by whoever serves it.
+        fields: those of each request that repeats it, so nobody may change them.
     """
 
     rest: bytes
     version: str
-    fields: dict[str, str]
+    fields: Mapping[str, str]
     content_length: int
     expects_continue: bool
 
@@ -51,8 +53,8 @@ def keep(request: Request) -> Parsed | None:
     rest = request.rest
     if not request.persistent or len(rest) > LONGEST_KEPT or request.target[0] != "/" or request.underscored:
         return None
-    fields = request.fields.copy()
-    return _new(Parsed, (rest, request.version, fields, request.content_length, request.expects_continue))
+    parts = rest, request.version, request.fields, request.content_length, request.expects_continue
+    return _new(Parsed, parts)
 
 
 def parse_repeated(buffer: bytes | bytearray, parsed: Parsed, limits: Limits) -> Request | None:
@@ -72,14 +74,16 @@ def parse_repeated(buffer: bytes | bytearray, parsed: Parsed, limits: Limits) ->
     # A target has no space, so no other version is in front of this one in a request line that is right.
     if not buffer.startswith(rest, at) or size > limits.ample:
         return None
+    line = buffer[:at]
     try:
-        method, target = buffer[:at].decode("ascii").split(" ")
+        method, target = line.decode("ascii").split(" ")
     except ValueError:
         return None
     if method not in COMMON_METHODS or not grammar.ORIGIN_FORM.fullmatch(target):
         return None
     path, _, query = target.partition("?")
-    request = Request(method, target, version, path, query, fields.copy(), NO_LINES, rest, size)
+    request = Request(method, target, version, path, query, fields, NO_LINES, rest, size)
+    request.line = line
     request.content_length = content_length
     request.persistent = True  # else nothing would have been kept
     request.expects_continue = expects_continue

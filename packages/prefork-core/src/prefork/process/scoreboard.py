@@ -139,7 +139,7 @@ class ThreadRecord:
         """How many of them were answered with an error of the worker's own."""
         return self._ints[_ERRORS]
 
-    def begin(self, line: bytes, started: float, deadline: float = 0.0) -> None:
+    def begin(self, line: bytes | bytearray, started: float, deadline: float = 0.0) -> None:
         """Note the request that is now in hand, in phase `APPLICATION`.
 
         Args:

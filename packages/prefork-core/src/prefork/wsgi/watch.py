@@ -51,8 +51,7 @@ class Watch:
             request: with what.
             now: monotonic seconds.
         """
-        line = f"{request.method} {request.target}".encode("latin-1", "replace")
-        self._record.begin(line, now, now + self._timeout if self._timeout else 0.0)
+        self._record.begin(request.line, now, now + self._timeout if self._timeout else 0.0)
 
     def queued(self, seconds: float) -> None:
         """Note how long the request that the thread is about to take has waited.
