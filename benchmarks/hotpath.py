@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import processes
 from cases import CASES
-from measure import load, running
+from measure import FAILURES, load, running
 from readings import read_counts, read_perf, read_stacks, read_strace
 from report import line, machine
 from servers import BIN, SERVERS
@@ -211,8 +211,8 @@ def top(symbols: dict[tuple[str, str], float]) -> list[tuple[tuple[str, str], fl
     return sorted(symbols.items(), key=lambda item: -item[1])[: MOST // 2]
 
 
-def record(path: Path) -> None:
-    """Profile all subjects and write the report."""
+def record(path: Path) -> bool:
+    """Profile all subjects and write the report; return whether there was an answer to everything."""
     where = machine()
     about = (
         f"{where['cpu']}, {where['kernel']}, {where['python']}; one worker on one core, 16 clients on "
@@ -222,11 +222,17 @@ def record(path: Path) -> None:
         "is counted too often."
     )
     parts = ["# Where the time of one request goes", about]
+    failed = 0
     for name, server in SUBJECTS:
         case = next(case for case in CASES if case.name == name)
         print(f"{name}, {server}", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            parts.append(profile(case, next(s for s in SERVERS if s.name == server), Path(folder)))
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                parts.append(profile(case, next(s for s in SERVERS if s.name == server), Path(folder)))
+        except FAILURES as error:
+            failed += 1
+            parts.append(f"## {name}, {server}\n\nNot profiled: {error!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n\n".join(parts) + "\n")
     print(path)
+    return not failed

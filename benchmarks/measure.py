@@ -34,6 +34,8 @@ WARMUP: Final = 0.5
 """Seconds of load that are not counted: CPython specialises its bytecode within hundreds of requests."""
 MODEST: Final = 500
 """Requests per second of normal clients: enough for a p99, far from what any server here can do."""
+FAILURES: Final = (LoadError, processes.ServerError, OSError, subprocess.SubprocessError, ValueError)
+"""What a run may end with that does not count; the next one is made all the same."""
 BURSTS: Final = 3
 """How often computations are asked for all at once; the median counts."""
 ARRIVING: Final = 200.0

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -21,11 +20,10 @@ from typing import TYPE_CHECKING, Final
 import hotpath
 import load
 import plots
-import processes
 import report
 import targets
 from cases import CASES, DURATION
-from measure import measure
+from measure import FAILURES, measure
 from servers import SERVERS
 
 if TYPE_CHECKING:
@@ -110,7 +108,7 @@ def attempt(plan: Plan, case: Case, number: int, server: Server, cores: list[int
     """Run one server in one case once; a failure becomes the sample's error."""
     try:
         figures = measure(case, server, plan.seconds * case.longer, cores)
-    except (load.LoadError, processes.ServerError, OSError, subprocess.SubprocessError, ValueError) as error:
+    except FAILURES as error:
         return report.Sample(case.group, case.name, number, server.name, {}, str(error) or repr(error))
     return report.Sample(case.group, case.name, number, server.name, figures)
 
@@ -212,8 +210,8 @@ def main(argv: Sequence[str]) -> int:
         publish(report.read(chosen.plot), chosen.plot)
         return 0
     if chosen.profile:
-        hotpath.record(chosen.output or RESULTS / f"{datetime.now(UTC):%Y-%m-%d-%H%M}-profile.md")
-        return 0
+        output = chosen.output or RESULTS / f"{datetime.now(UTC):%Y-%m-%d-%H%M}-profile.md"
+        return int(not hotpath.record(output))
     plan = plan_of(chosen)
     if chosen.list:
         print(listing(plan))
