@@ -63,6 +63,23 @@ def test_a_request_that_takes_long_does_not_hold_up_others(tmp_path: Path) -> No
         assert slow.answer().body == b"/hold True"
 
 
+def test_siblings_see_how_many_threads_are_in_long_requests(tmp_path: Path) -> None:
+    """The first loses the lead, the second is expected to take long: both count."""
+    gate = Gate()
+    with threads(gate, tmp_path, 3) as server:
+        clients = [server.client(), server.client()]
+        clients[0].send(GET % b"/hold")
+        eventually(lambda: server.slot.away == 1)
+        clients[1].send(GET % b"/hold")
+        eventually(lambda: server.slot.away == 2)
+        for _ in clients:
+            gate.held.release()
+        assert [client.answer().body for client in clients] == [b"/hold True"] * 2
+        eventually(lambda: server.slot.away == 0)
+        for client in clients:
+            client.close()
+
+
 def test_as_many_requests_run_at_once_as_there_are_threads_and_the_next_waits(tmp_path: Path) -> None:
     gate = Gate()
     with threads(gate, tmp_path, 3) as server:

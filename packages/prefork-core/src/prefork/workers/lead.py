@@ -15,7 +15,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Lender = TypeVar("Lender")
 
 TICK: Final = 0.002
 """Seconds between two looks at a request that holds the lead: it loses it after one to two of them."""
@@ -27,15 +32,19 @@ _LONG: Final = 0.001
 """Seconds that a long request takes. To give the lead away and get another costs a twentieth of it."""
 
 
-class Lead:
+class Lead(Generic[Lender]):
     """The lead of one worker's threads; with one thread that never leaves, it stays where it is.
+
+    Args:
+        lost: told, by the main thread, who has lost the lead to a long request.
 
     Attributes:
         ended: whether there is nothing more to lead.
     """
 
-    def __init__(self) -> None:
-        self._lent: deque[None] = deque()
+    def __init__(self, lost: Callable[[Lender], None]) -> None:
+        self._lost = lost
+        self._lent: deque[Lender] = deque()
         self._followers: deque[threading.Lock] = deque()
         self._offered: deque[None] = deque()
         self._calls = 0
@@ -45,10 +54,14 @@ class Lead:
         self._alarm.acquire()
         self.ended = False
 
-    def lend(self) -> None:
-        """Let others take the lead from now on: this thread goes into the application."""
+    def lend(self, lender: Lender) -> None:
+        """Let others take the lead from now on: this thread goes into the application.
+
+        Args:
+            lender: what `lost` is told if it comes to that.
+        """
         self._calls += 1
-        self._lent.append(None)
+        self._lent.append(lender)
         if self._asleep:
             self.wake()
 
@@ -58,6 +71,14 @@ class Lead:
             self._lent.pop()
         except IndexError:
             return False
+        return True
+
+    def _take_from_lender(self) -> bool:
+        try:
+            lender = self._lent.pop()
+        except IndexError:
+            return False
+        self._lost(lender)
         return True
 
     @property
@@ -160,7 +181,7 @@ class Lead:
             idle = not self._lent
             if idle or self._calls != seen:
                 seen = self._calls
-            elif self.take_back():
+            elif self._take_from_lender():
                 self._expected = _EXPECTED
                 self.give_away()
         return False

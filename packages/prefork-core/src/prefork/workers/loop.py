@@ -95,12 +95,13 @@ class Loop:
         self._acceptor = Acceptor(ctx, self._poller)
         errors = ErrorStream(ctx.log)
         self._bases = {listener.sock.fileno(): self._base(listener.sock, errors) for listener in ctx.shared}
+        aways = threading.Lock()
         self._watches = [
-            Watch(ctx.slot.thread(number), settings.timeout, self._count_away)
+            Watch(ctx.slot.thread(number), settings.timeout, ctx.slot, aways)
             for number in range(settings.threads)
         ]
         self._queue_timeout = service.queue_timeout
-        self._lead = Lead()
+        self._lead: Lead[Watch] = Lead(self._lost)
         self._crash: BaseException | None = None
         self._lock = threading.Lock()
         self._parked: dict[int, Connection] = {}
@@ -375,7 +376,7 @@ class Loop:
             self._answer_late(conn, watch)
             return False
         watch.conn = conn
-        lead.lend()
+        lead.lend(watch)
         wants = self._service.respond(conn, watch)
         if lead.take_back():
             watch.conn = None
@@ -451,16 +452,18 @@ class Loop:
         began = monotonic()
         wants = self._service.respond(conn, watch)
         self._lead.note_length(began)
-        watch.back()
         self._place_late(conn, wants, watch)
 
-    def _count_away(self, more: int) -> None:
+    def _lost(self, watch: Watch) -> None:
+        """Note, as the main thread, that a thread has lost the lead to a long request."""
         with self._lock:
-            self._ctx.slot.away += more
+            if watch.conn is not None:  # else the request is over just now
+                watch.away()
 
     def _place_late(self, conn: Connection, wants: Wants, watch: Watch) -> None:
         with self._lock:
             watch.conn = None
+            watch.back()
             self._place(conn, wants)
 
     def _mute(self, fd: int) -> None:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from prefork.process.scoreboard import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import threading
 
     from prefork.http import Request
-    from prefork.process.scoreboard import ThreadRecord
+    from prefork.process.scoreboard import Slot, ThreadRecord
     from prefork.wsgi.connection import Connection
 
 
@@ -28,19 +28,22 @@ class Watch:
     Args:
         record: the thread's part of the scoreboard.
         timeout: seconds that a request may go on without progress, 0 for no limit.
-        count_away: adds to the number of threads that have a long request.
+        slot: the worker's, which says how many of its threads are away.
+        aways: the lock of that number, one for all threads.
 
     Attributes:
         conn: the connection whose request the thread has in hand, None for none.
     """
 
-    __slots__ = ("_away", "_count_away", "_record", "_timeout", "_waited", "conn")
+    __slots__ = ("_away", "_aways", "_record", "_slot", "_taken", "_timeout", "_waited", "conn")
 
-    def __init__(self, record: ThreadRecord, timeout: float, count_away: Callable[[int], None]) -> None:
+    def __init__(self, record: ThreadRecord, timeout: float, slot: Slot, aways: threading.Lock) -> None:
         self._record = record
         self._timeout = timeout
-        self._count_away = count_away
+        self._slot = slot
+        self._aways = aways
         self._away = False
+        self._taken = False
         self._waited = False
         self.conn: Connection | None = None
 
@@ -51,6 +54,7 @@ class Watch:
             request: with what.
             now: monotonic seconds.
         """
+        self._taken = False
         self._record.begin(request.line, now, now + self._timeout if self._timeout else 0.0)
 
     def queued(self, seconds: float) -> None:
@@ -70,15 +74,18 @@ class Watch:
         self._record.count_error()
 
     def away(self) -> None:
-        """Note that others do without this thread, because its request is expected to take long."""
-        self._away = True
-        self._count_away(1)
+        """Note that others do without this thread, because its request takes long. Any thread may."""
+        with self._aways:
+            if not self._away and not self._taken:
+                self._away = True
+                self._slot.away += 1
 
     def back(self) -> None:
         """Note that this is over."""
-        if self._away:
-            self._away = False
-            self._count_away(-1)
+        with self._aways:
+            if self._away:
+                self._away = False
+                self._slot.away -= 1
 
     def taken(self) -> None:
         """Note that the application has taken the connection over.
@@ -88,6 +95,7 @@ class Watch:
         """
         self._record.deadline = 0.0
         self._record.phase = Phase.TAKEN
+        self._taken = True
         self.back()
 
     def progress(self) -> None:
