@@ -236,7 +236,7 @@ class TestBodies:
     @pytest.mark.parametrize("rudely", [False, True], ids=["closes", "resets"])
     @pytest.mark.parametrize(
         "framing",
-        ["Content-Length: 1000000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nf4240\r\n"],
+        ["Content-Length: 9000000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nf4240\r\n"],
         ids=["length", "chunked"],
     )
     @pytest.mark.parametrize(("limit", "seen"), [("", "OSError"), ("&limit=9999999", "ClientDisconnected")])
@@ -245,13 +245,8 @@ class TestBodies:
     ) -> None:
         """Werkzeug turns the error into its own where it wraps the stream: with a limit."""
         name = f"{framing[:3]}-{rudely}-{seen}"
-        how = (
-            "Content-Length: 1000000\r\n\r\n"
-            if framing == "length"
-            else "Transfer-Encoding: chunked\r\n\r\nf4240\r\n"
-        )
         with connect(shop.address) as sock:
-            sock.sendall(f"POST /patient?client={name}{limit} HTTP/1.1\r\nHost: a\r\n{how}".encode())
+            sock.sendall(f"POST /patient?client={name}{limit} HTTP/1.1\r\nHost: a\r\n{framing}".encode())
             sock.sendall(b"x" * 100_000)
             if rudely:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
