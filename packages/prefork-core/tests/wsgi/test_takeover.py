@@ -437,6 +437,7 @@ def test_siblings_do_not_get_all_new_connections_because_of_it(tmp_path: Path) -
 
     with serve(app, tmp_path, 4) as server, server.client() as quick, server.client() as client:
         quick.get().answer()
+        eventually(lambda: server.slot.away == 0)  # a moment after the answer
         switch(client)
         assert (counts, server.slot.away) == ([1], 0)
         quick.get().answer()
