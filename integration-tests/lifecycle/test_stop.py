@@ -125,7 +125,7 @@ def test_a_connection_without_a_byte_gets_its_chance(tmp_path: Path, kind: str) 
         release(server, "a")
         assert client.read_answer(busy).status == 200
         client.send(sock, client.render("/late"))
-        assert client.read_answer(sock).closing or not sock.recv(1)
+        assert client.read_answer(sock).closing
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tcp without rights", "unix", "abstract"])
@@ -171,7 +171,7 @@ def test_a_request_in_hand_is_finished(tmp_path: Path) -> None:
         release(server, "a")
         answer = client.read_answer(sock)
         assert answer.status == 200
-        assert answer.closing or not sock.recv(1)
+        assert answer.closing
 
 
 def test_drain_delay_keeps_serving_before_the_stop(tmp_path: Path) -> None:

@@ -117,6 +117,22 @@ class Process(Forked):
 # Booting
 
 
+def test_the_collector_leaves_alone_what_the_arbiter_had_made(tmp_path: Path) -> None:
+    """Else a full collection writes to the pages of all of it, and a worker has 4 MiB more of its own."""
+    source = """
+        import gc
+        frozen = gc.get_freeze_count(), len(gc.get_objects())
+        def app(environ, start_response):
+            start_response("200 OK", [])
+            return [repr(frozen).encode()]
+    """
+    with Process(tmp_path, source) as process:
+        process.ready()
+        with process.parts.client() as client:
+            frozen, young = eval(client.get().answer().body)
+        assert frozen > 10_000 > young
+
+
 def test_it_boots_serves_and_leaves(tmp_path: Path) -> None:
     with Process(tmp_path) as process:
         process.ready()

@@ -233,6 +233,21 @@ def test_an_upload_without_room_is_read_by_the_application(tmp_path: Path) -> No
             client.close()
 
 
+def test_at_the_limit_of_connections_the_one_that_is_idle_for_longest_makes_room(tmp_path: Path) -> None:
+    with threads(Gate(), tmp_path, worker_connections=3) as server:
+        old = [server.client().send(GET % b"/%d" % number) for number in range(3)]
+        for number, client in enumerate(old):
+            assert client.answer().body == b"/%d True" % number
+        assert old[0].send(GET % b"/again").answer().body == b"/again True"
+        with server.client() as new:
+            assert new.send(GET % b"/new").answer().body == b"/new True"
+        assert old[1].rest() == b""
+        for client in (old[0], old[2]):
+            assert client.send(GET % b"/last").answer().body == b"/last True"
+        for client in old:
+            client.close()
+
+
 def test_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:
     with threads(Gate(), tmp_path, 4) as server, server.client() as client:
         client.send(b"".join(GET % b"/%d" % number for number in range(100)))
@@ -250,7 +265,8 @@ def test_a_worker_that_must_stop_finishes_what_its_threads_have(tmp_path: Path, 
         server.order(order)
         assert idle.rest() == b""
         gate.held.release()
-        assert client.answer().body == b"/hold True"
+        answer = client.answer()
+        assert (answer.body, answer.fields["Connection"]) == (b"/hold True", "close")
         server.ended()
 
 

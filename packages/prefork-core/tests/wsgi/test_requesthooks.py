@@ -10,6 +10,14 @@ from prefork.wsgi.requesthooks import HookRequest, HookResponse, RequestHooks
 from prefork.wsgi.response import Response
 
 
+class Manners:
+    server = ""
+    keeps = True
+
+    def date(self) -> str:
+        return ""
+
+
 class Nowhere:
     """Takes what is sent."""
 
@@ -35,7 +43,7 @@ def test_a_request_has_gunicorns_attributes() -> None:
 
 
 def test_a_response_has_gunicorns_attributes() -> None:
-    response = Response(received("GET / HTTP/1.1\nHost: a\n\n"), Nowhere(), lambda: "", "")
+    response = Response(received("GET / HTTP/1.1\nHost: a\n\n"), Nowhere(), Manners())
     response.start("404 Not Found", [("Content-Length", "5")])
     response.send_list([b"12345"])
     resp = HookResponse(response)
@@ -45,7 +53,7 @@ def test_a_response_has_gunicorns_attributes() -> None:
 
 
 def test_a_response_that_never_started_says_so() -> None:
-    resp = HookResponse(Response(received("GET / HTTP/1.1\nHost: a\n\n"), Nowhere(), lambda: "", ""))
+    resp = HookResponse(Response(received("GET / HTTP/1.1\nHost: a\n\n"), Nowhere(), Manners()))
     assert (resp.status, resp.status_code, resp.response_length) == ("", 0, None)
 
 
@@ -54,4 +62,4 @@ def test_a_hook_that_is_not_set_is_not_missed() -> None:
     assert http.request is not None
     hooks = RequestHooks(None, None, None, logging.getLogger("test"))
     hooks.before(http.request)
-    hooks.after(http.request, {}, Response(http, Nowhere(), lambda: "", ""))
+    hooks.after(http.request, {}, Response(http, Nowhere(), Manners()))

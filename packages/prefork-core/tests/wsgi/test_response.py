@@ -43,13 +43,42 @@ class Sent:
         return self.all.partition(b"\r\n\r\n")[2]
 
 
+class Manners:
+    """Those of a worker that keeps connections until it is told to stop."""
+
+    server = "prefork"
+
+    def __init__(self) -> None:
+        self.keeps = True
+
+    def date(self) -> str:
+        return DATE
+
+
 def respond_to(line: str = "GET / HTTP/1.1", *fields: str) -> tuple[Response, Sent, ServerConnection]:
     """Return the response to a request that has arrived, where it goes, and its connection."""
     http = ServerConnection(Limits())
     http.feed("\r\n".join([line, "Host: test", *fields, "", ""]).encode())
     assert http.next_request() is not None
     sent = Sent()
-    return Response(http, sent, lambda: DATE, "prefork"), sent, http
+    return Response(http, sent, Manners()), sent, http
+
+
+@pytest.mark.parametrize("body", [[b"12345"], iter([b"12", b"345"])])
+def test_a_worker_that_is_told_to_stop_before_the_head_is_out_says_that_it_closes(body: Any) -> None:
+    http = ServerConnection(Limits())
+    http.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert http.next_request() is not None
+    sent, manners = Sent(), Manners()
+    response = Response(http, sent, manners)
+    response.start("200 OK", [("Content-Length", "5")])
+    manners.keeps = False
+    if isinstance(body, list):
+        response.send_list(body)
+    else:
+        response.send_iterable(body)
+    assert b"\r\nConnection: close\r\n" in sent.head + b"\r\n"
+    assert not http.next_cycle()
 
 
 def failing_info() -> Any:

@@ -9,6 +9,7 @@ nothing of what becomes of a connection, nor how the worker waits.
 from __future__ import annotations
 
 import errno
+import select
 from enum import Enum
 from math import inf
 from time import monotonic
@@ -146,6 +147,18 @@ class Acceptor:
         """Note that there is one connection less."""
         if self.state is PAUSED and self.resume_at == inf:
             self.resume_at = 0.0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return self.state is PAUSED and self.resume_at == inf
+
+    def has_queue(self) -> bool:
+        """Return whether a connection waits to be accepted."""
+        poll = select.poll()
+        for fd in self._listeners:
+            poll.register(fd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def waiting(self) -> int:
         """Return how many connections wait in the longest queue of a listener, as far as the kernel says."""

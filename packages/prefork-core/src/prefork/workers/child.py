@@ -8,6 +8,7 @@ looks like. Knows nothing of how requests are served; that is the worker class's
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
 from typing import TYPE_CHECKING, Any, Final
@@ -118,6 +119,8 @@ class Child:
 
     def _boot(self) -> WorkerContext:
         settings = self._settings
+        # What comes from the arbiter is no garbage, and looking for some would copy each of its pages.
+        gc.freeze()
         identity.set_title("worker", settings.proc_name or settings.wsgi_app or "", "booting")
         if settings.capture_output:
             self._logs.capture_output()

@@ -56,6 +56,9 @@ what else there is. Saves a wait for each; orders and other connections are not 
 _ATTENTION: Final = 0.25
 """Seconds between two looks for a second, stricter order while the worker stops."""
 
+_ROOM: Final = 16
+"""The part of all connections, one of so many, that is closed at once at the limit, while they are idle."""
+
 _BALANCE: Final = 0.01
 """Seconds between two looks at siblings while new connections are left to them."""
 
@@ -372,6 +375,7 @@ class Loop:
         lead = self._lead
         if lead.expects_long:
             watch.conn = conn
+            watch.away()  # before another leads, who may accept
             lead.give_away()
             self._answer_late(conn, watch)
             return False
@@ -423,12 +427,21 @@ class Loop:
                 return False
             if conn.deadline <= now and self._parked.pop(conn.stream.fd, None) is not None:
                 self._serve(conn, self._service.expired, watch)
+        if self._acceptor.is_full and self._acceptor.has_queue():
+            self._make_room()
         self._service.sample()
         self._ctx.slot.backlog = self._acceptor.waiting()
         earliest = min((conn.deadline for conn in list(self._parked.values())), default=inf)
         # A thread without the lead may just have put a connection back, with a deadline not seen here.
         self._sweep_at = min(max(earliest, now + _SWEEP), now + _LOOK)
         return True
+
+    def _make_room(self) -> None:
+        """Close the connections that have been idle for longest, for new ones that wait at the limit."""
+        idle = [conn for conn in list(self._parked.values()) if conn.waits is AWAITS_FIRST_BYTE]
+        for conn in idle[: max(len(self._open) // _ROOM, 1)]:
+            if self._parked.pop(conn.stream.fd, None) is not None:
+                self._dismiss(conn)
 
     # Without the lead
 

@@ -41,6 +41,18 @@ class Out(Protocol):
         """Send the last bytes; never waits."""
 
 
+class Manners(Protocol):
+    """What all responses of a worker have in common."""
+
+    server: str
+    """The value of Server, "" for none."""
+    keeps: bool
+    """Whether connections stay open; asked when the head goes out, since the worker may be told to stop."""
+
+    def date(self) -> str:
+        """Return the value of Date."""
+
+
 class FileWrapper:
     """`wsgi.file_wrapper`: a file as a response body, sent by `sendfile` where that is possible.
 
@@ -95,8 +107,7 @@ class Response:
     Args:
         http: the connection, with the request being served.
         out: takes the bytes that go out.
-        date: returns the value of Date.
-        server: the value of Server, "" for none.
+        manners: see there.
 
     Attributes:
         head: what the application gave to `start_response`, checked; None before.
@@ -108,10 +119,9 @@ class Response:
     """
 
     __slots__ = (
-        "_date",
         "_http",
+        "_manners",
         "_out",
-        "_server",
         "begun",
         "fault",
         "head",
@@ -120,11 +130,10 @@ class Response:
         "status",
     )
 
-    def __init__(self, http: ServerConnection, out: Out, date: Callable[[], str], server: str) -> None:
+    def __init__(self, http: ServerConnection, out: Out, manners: Manners) -> None:
         self._http = http
         self._out = out
-        self._date = date
-        self._server = server
+        self._manners = manners
         self.head: ResponseHead | None = None
         self.status = ""
         self.headers: list[tuple[str, str]] = []
@@ -184,7 +193,10 @@ class Response:
         status, _, _, length, _ = head
         if http.writing is WRITING_HEAD and (length is None or length == len(data)):
             self.begun = status
-            out = http.respond(head, data, self._date(), self._server)
+            manners = self._manners
+            if not manners.keeps:
+                http.persistent = False
+            out = http.respond(head, data, manners.date(), manners.server)
             if http.framing is not BY_NOTHING:
                 self.sent = len(data)
             self._out.send_last(out)
@@ -231,7 +243,10 @@ class Response:
             # It will turn out too short and the connection close: RFC 9112 §9.6 wants that announced.
             assert http.request is not None
             http.persistent = http.persistent and not has_body(http.request.method, head.status)
-        return http.start_response(head, length, self._date(), self._server)
+        manners = self._manners
+        if not manners.keeps:
+            http.persistent = False
+        return http.start_response(head, length, manners.date(), manners.server)
 
     def _frame(self, data: bytes) -> bytes:
         http = self._http

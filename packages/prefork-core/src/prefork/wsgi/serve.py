@@ -131,7 +131,8 @@ class Service:
         self._header_timeout = settings.header_timeout or inf
         self._first_byte_timeout = settings.keepalive or settings.header_timeout or inf
         self._keepalive = keepalive
-        self._server = settings.server_header
+        self.keeps = keepalive > 0
+        self.server = settings.server_header
         self._sendfile = settings.sendfile
         self._room = BodyRoom(settings.body_memory)
         self.queue_timeout = queueing.limit or inf
@@ -139,11 +140,14 @@ class Service:
         self._served = count(1)  # its next() is atomic, whichever thread asks
         self._retire = retire
 
+    date = staticmethod(http_date)
+
     # Events of one connection
 
     def stop_keeping(self) -> None:
         """Announce `Connection: close` on every response from now on, and end what was taken over."""
         self._keepalive = 0.0
+        self.keeps = False
         self._takeovers.wind_down()
 
     def opened(self, conn: Connection) -> Wants:
@@ -232,9 +236,7 @@ class Service:
         """Answer 503 without the application; the connection stays (RFC 9110 §15.6.4)."""
         conn.outcome = "shed"
         self._queueing.turn_away(conn)
-        if not self._keepalive:
-            conn.http.persistent = False
-        response = conn.response = Response(conn.http, conn, http_date, self._server)
+        response = conn.response = Response(conn.http, conn, self)
         fields = [("Content-Type", "text/plain; charset=utf-8"), ("Retry-After", self._queueing.retry_after)]
         response.start("503 Service Unavailable", fields)
         try:
@@ -323,7 +325,7 @@ class Service:
 
     def _send_error(self, conn: Connection, status: int) -> bool:
         """Send an error response if none was begun; return whether it was sent."""
-        rendered = conn.http.refuse(status, date=http_date(), server=self._server)
+        rendered = conn.http.refuse(status, date=http_date(), server=self.server)
         if not rendered:
             return False
         conn.refused = status
@@ -340,10 +342,8 @@ class Service:
         """Call the application and send what it answers, as far as the client takes it."""
         request = conn.http.request
         assert request is not None
-        if not self._keepalive:
-            conn.http.persistent = False
         watch.begin(request, monotonic())
-        response = conn.response = Response(conn.http, conn, http_date, self._server)
+        response = conn.response = Response(conn.http, conn, self)
         try:
             forwarded = self._forward.apply(request, conn.peer.address)
             body = Input(conn.read_body) if request.content_length else _NO_BODY
