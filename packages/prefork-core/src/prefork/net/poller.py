@@ -12,7 +12,8 @@ import sys
 from math import inf
 from typing import Any, Final
 
-MOST_EVENTS: Final = 64
+_MOST_EVENTS: Final = 64
+"""Returned at once; the others are next."""
 
 if sys.platform == "linux":
     READ: Final = select.EPOLLIN | select.EPOLLRDHUP
@@ -46,16 +47,14 @@ if sys.platform == "linux":
             """Stop watching a descriptor. One that is closed is forgotten by the kernel."""
             self._epoll.unregister(fd)
 
-        def wait(self, timeout: float, most: int = MOST_EVENTS) -> list[tuple[int, int]]:
+        def wait(self, timeout: float) -> list[tuple[int, int]]:
             """Return what is ready, as pairs of descriptor and events; what was ready first comes first.
 
             Args:
                 timeout: seconds to wait at most; infinity for as long as it takes.
-                most: how many to return. Those that are returned and still ready then go to the end of the
-                    kernel's queue, so who wants to serve but one must ask for one.
             """
             # poll() rounds up to whole milliseconds, so a deadline has passed when it returns.
-            return self._epoll.poll(-1 if timeout == inf else max(timeout, 0.0), most)
+            return self._epoll.poll(-1 if timeout == inf else max(timeout, 0.0), _MOST_EVENTS)
 
         def close(self) -> None:
             """Close the set itself."""
@@ -111,9 +110,9 @@ class Kqueue:
         except FileNotFoundError:
             self._kqueue.control([self._change(fd, WRITE, self._delete)], 0, 0)
 
-    def wait(self, timeout: float, most: int = MOST_EVENTS) -> list[tuple[int, int]]:
+    def wait(self, timeout: float) -> list[tuple[int, int]]:
         """Return what is ready, as `Epoll.wait`; the end of a connection is readable here too (EV_EOF)."""
-        found = self._kqueue.control(None, most, None if timeout == inf else max(timeout, 0.0))
+        found = self._kqueue.control(None, _MOST_EVENTS, None if timeout == inf else max(timeout, 0.0))
         events = self._events
         return [(event.ident, events[event.filter]) for event in found]
 
