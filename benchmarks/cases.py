@@ -42,7 +42,7 @@ class Measure(Enum):
 
 DURATION: Final = {
     Measure.LOAD: 3.1,
-    Measure.IDLE: 7.5,
+    Measure.IDLE: 9.5,
     Measure.SLOW: 7.5,
     Measure.CPU_BOUND: 5.7,
     Measure.LONG: 7.5,
@@ -228,7 +228,7 @@ CASES: Final = (
     echo(
         "crowds",
         "idle-10000",
-        (*PAIR, "granian", "bjoern"),
+        (*PAIR, "granian"),
         measure=Measure.IDLE,
         limit=11_000,
         bounds=(at_most("idle_bytes", value=4_096), at_most("p99_ratio", value=1.5)),

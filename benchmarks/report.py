@@ -44,7 +44,6 @@ METRICS: Final = {
     "cpu_us": Metric("CPU µs/request", "{:,.1f}"),
     "system_us": Metric("of it in the kernel", "{:,.1f}"),
     "rate": Metric("requests/s"),
-    "rate_alone": Metric("requests/s without"),
     "p50_us": Metric("p50 ms", "{:,.2f}", 1e-3),
     "p95_us": Metric("p95 ms", "{:,.2f}", 1e-3),
     "p99_us": Metric("p99 ms", "{:,.2f}", 1e-3),
@@ -140,12 +139,11 @@ GROUPS: Final = {
     ),
     "crowds": Group(
         "Idle and slow clients",
-        "idle-10000: wrk without and with 10,000 idle keep-alive connections. slow-clients: 500 requests/s "
-        "without and with 200 dripping heads, 50 slow uploads of 1 MB and 50 readers at 1 kB/s. What is "
-        "never answered is as late as it was given up, 2 s after the last.",
+        "500 requests/s without and with others. idle-10000: with 10,000 idle keep-alive connections, and wrk "
+        "beside them (requests/s). slow-clients: with 200 dripping heads, 50 slow uploads of 1 MB and 50 "
+        "readers at 1 kB/s. What is never answered is as late as it was given up, 2 s after the last.",
         (
             "idle_bytes",
-            "rate_alone",
             "rate",
             "p50_alone_us",
             "p50_us",
