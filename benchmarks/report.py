@@ -139,8 +139,8 @@ GROUPS: Final = {
     ),
     "crowds": Group(
         "Idle and slow clients",
-        "500 requests/s without and with others. idle-10000: with 10,000 idle keep-alive connections, and wrk "
-        "beside them (requests/s). slow-clients: with 200 dripping heads, 50 slow uploads of 1 MB and 50 "
+        "500 requests/s without and with others. idle-10000: with 10,000 idle keep-alive connections, and "
+        "wrk beside them (requests/s). slow-clients: with 200 dripping heads, 50 slow uploads of 1 MB and 50 "
         "readers at 1 kB/s. What is never answered is as late as it was given up, 2 s after the last.",
         (
             "idle_bytes",
