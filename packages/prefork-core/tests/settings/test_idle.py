@@ -22,6 +22,14 @@ def warnings_of(folder: Path, *arguments: str) -> tuple[str, ...]:
             "flag --max-requests-jitter: max_requests_jitter has no effect: max_requests is 0",
         ),
         (
+            ["--max-worker-lifetime-jitter=5m"],
+            ["--max-worker-lifetime=1h"],
+            (
+                "flag --max-worker-lifetime-jitter: max_worker_lifetime_jitter has no effect:"
+                " max_worker_lifetime is 0"
+            ),
+        ),
+        (
             ["--min-rate=50", "--body-timeout=0", "--write-timeout=0"],
             ["--write-timeout=5"],
             "flag --min-rate: min_rate has no effect: body_timeout and write_timeout are 0",

@@ -386,7 +386,7 @@ def test_a_reload_that_changes_the_number_of_workers_sets_it() -> None:
     assert of(Resized, server.reload(workers=3)) == [Resized(3, 4)]
 
 
-# ---------------------------------------------------------------- max_requests
+# ---------------------------------------------------------------- recycling
 
 
 def test_a_worker_that_asks_for_a_successor_leaves_when_that_one_is_ready() -> None:
@@ -418,6 +418,43 @@ def test_a_successor_that_cannot_boot_does_not_cost_a_worker() -> None:
         server.wait(10.0)
     assert server.serving == [1]
     assert server.leaving == []
+
+
+def test_a_worker_that_is_old_enough_leaves_when_its_successor_is_ready() -> None:
+    server = Server(2, lifetime=3600.0)
+    server.ready(1)
+    server.wait(10.0)
+    server.ready(2)
+    assert of(Spawn, server.wait(3589.0)) == []
+    assert len(of(Spawn, server.wait(1.0))) == 1
+    assert server.has_said("worker 1001 (slot 0, generation 1) is older than max_worker_lifetime (1 h):")
+    assert of(Send, server.ready_all()) == [Send(1, Order.LEAVE)]
+    server.wait(10.0)
+    assert server.serials(State.RETIRING) == [], "the first one counts until it is gone"
+    server.end(1)
+    assert server.serials(State.RETIRING) == [2]
+
+
+def test_the_time_to_boot_does_not_count_as_age() -> None:
+    """An application that boots longer than its workers may live would never come to rest."""
+    server = Server(1, lifetime=30.0)
+    server.wait(40.0)
+    server.ready(1)
+    assert of(Spawn, server.wait(29.0)) == []
+    assert len(of(Spawn, server.wait(1.0))) == 1
+
+
+def test_workers_that_got_old_in_a_reload_need_no_successor() -> None:
+    server = Server.running(2, lifetime=70.0)
+    server.reload(lifetime=70.0)
+    server.wait(20.0)
+    assert len(server.booting) == 1, "the batch of the reload, and nobody for who is too old"
+    for _ in range(5):
+        server.ready_all()
+        server.wait(PROOF)
+        server.end_all_leaving()
+    assert server.generations_serving() == [2, 2]
+    assert not server.has_said("max_worker_lifetime")
 
 
 # ---------------------------------------------------------------- reload

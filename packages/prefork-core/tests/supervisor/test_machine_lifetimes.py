@@ -57,6 +57,8 @@ GRACEFUL_TIMEOUT = 10.0
 KILLED = Death(signal=9, signal_name="SIGKILL")
 MOST_FORKS = 300
 """In one second, in which 25 rules can each ask for 12 workers."""
+LATE = BOOT_TIMEOUT + GRACEFUL_TIMEOUT
+"""Seconds that one worker which is about to fail can keep the others from being recycled."""
 LONGEST_END = 60.0
 """More than drain_delay, graceful_timeout and every grace of the machine together."""
 
@@ -320,6 +322,8 @@ POLICIES = st.builds(
     boot_timeout=st.just(BOOT_TIMEOUT),
     graceful_timeout=st.sampled_from([0.0, 1.0, GRACEFUL_TIMEOUT]),
     drain_delay=st.sampled_from([0.0, 0.0, 3.0]),
+    lifetime=st.sampled_from([0.0, 0.0, 2.0, 60.0]),
+    lifetime_jitter=st.sampled_from([0.0, 5.0]),
 )
 
 
@@ -402,14 +406,28 @@ class Lifetimes(RuleBasedStateMachine):
         if kernel.exit_code is None and kernel.machine.mode in {Mode.STARTING, Mode.RUNNING}:
             machine = kernel.machine
             assert machine.rollout is None
+            self.nobody_is_too_old()
             ready = machine.children.among(State.READY)
             # Those who were told to leave without a limit, and never do.
             endless = [child for child in machine.children.among(State.STOPPING) if child.deadline == inf]
-            assert len(ready) == machine.target
-            assert len(ready) + len(endless) == len(machine.children)
+            # A worker that is recycled, its successor, and those before that leave.
+            passing = len(machine.children) - len(ready) - len(endless)
+            assert len(ready) == machine.target or passing
+            assert not passing or machine.policy.lifetime
             assert {child.generation for child in ready} <= {machine.generation}
             kept = {machine.generation, *(child.generation for child in endless)}
             assert kernel.gone == set(kernel.fates) - kept
+
+    def nobody_is_too_old(self) -> None:
+        """Every worker that has its age is replaced, though only one in ten at once."""
+        machine = self.kernel.machine
+        policy = machine.policy
+        leaving = machine.children.among(State.STOPPING)
+        if policy.lifetime and not any(child.deadline == inf for child in leaving):
+            ready = machine.children.among(State.READY)
+            oldest = max((child.served(self.kernel.now) for child in ready), default=0.0)
+            # A successor takes 0.7 s when all goes well, and they come one after the other.
+            assert oldest <= policy.lifetime + policy.lifetime_jitter + 1.0 * machine.target + LATE
 
     @precondition(runs)
     @rule(quick=st.booleans())

@@ -67,14 +67,14 @@ def test_workers_of_a_reload_that_was_given_up_go_before_old_ones() -> None:
 def test_those_that_leave_count_against_those_that_may_retire(leaving: int, admitted: int) -> None:
     children = table(*[State.STOPPING] * leaving, *[State.READY] * 20)
     for child in children:
-        child.wants_successor = True
+        child.wants_successor = "has served its share"
     assert len(staffing.retirements(children, 20, None)) == admitted
 
 
 def test_nobody_retires_in_a_reload() -> None:
     children = table(State.READY)
     for child in children:
-        child.wants_successor = True
+        child.wants_successor = "has served its share"
     assert staffing.retirements(children, 1, rollout(1)) == []
 
 

@@ -76,6 +76,8 @@ class Generation:
             boot_timeout=settings.boot_timeout,
             graceful_timeout=settings.graceful_timeout,
             drain_delay=settings.drain_delay,
+            lifetime=settings.max_worker_lifetime,
+            lifetime_jitter=settings.max_worker_lifetime_jitter,
         )
 
     @property

@@ -28,6 +28,11 @@ class Idle(NamedTuple):
 IDLE: Final = (
     Idle("max_requests_jitter", "max_requests is 0", lambda given: not given.max_requests),
     Idle(
+        "max_worker_lifetime_jitter",
+        "max_worker_lifetime is 0",
+        lambda given: not given.max_worker_lifetime,
+    ),
+    Idle(
         "min_rate",
         "body_timeout and write_timeout are 0",
         lambda given: not given.body_timeout and not given.write_timeout,

@@ -168,6 +168,18 @@ class Settings:
         0,
         help="Add a random number up to this to max_requests, so that workers are not replaced together.",
     )
+    max_worker_lifetime: float = option(
+        _WORKERS,
+        seconds(),
+        0.0,
+        help="Replace a worker that has served for so long, the successor first. Seconds; 0 never.",
+    )
+    max_worker_lifetime_jitter: float = option(
+        _WORKERS,
+        seconds(),
+        0.0,
+        help="Add up to this to max_worker_lifetime, so that workers are not replaced together. Seconds.",
+    )
     reload_batch: int = option(
         _WORKERS,
         whole(0, MOST_WORKERS),

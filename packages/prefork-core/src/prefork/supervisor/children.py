@@ -64,8 +64,10 @@ class Child:
     state: State = State.BOOTING
     pid: int = 0
     ready_at: float | None = None
-    wants_successor: bool = False
-    """It has said `Report.RETIRE`."""
+    expires: float = inf
+    """When it has served for max_worker_lifetime."""
+    wants_successor: str = ""
+    """Why it is to be replaced, in words that go on after its name; empty while it is not."""
 
     def enter(self, state: State, deadline: float = inf) -> None:
         """Change the state.

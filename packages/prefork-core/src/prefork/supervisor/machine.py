@@ -20,7 +20,7 @@ from math import inf
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from prefork.errors import ExitCode
-from prefork.supervisor import staffing
+from prefork.supervisor import recycling, staffing
 from prefork.supervisor.backoff import Backoff
 from prefork.supervisor.children import MEMBERS, SERVING, Children, State
 from prefork.supervisor.messages import (
@@ -156,6 +156,7 @@ class Machine:
         """Return when to call `step` with `Tick` at the latest, or None when only an event can matter."""
         times = [child.deadline for child in self.children]
         times.append(self._stop_at)
+        times += [child.expires for child in self.children.among(State.READY)]
         if not self._is_stopping and staffing.missing(self.children, self.target) > 0:
             times.append(self._backoff.next_at)
         if self.rollout is not None:
@@ -246,7 +247,7 @@ class Machine:
         if child is None:
             return
         if event.report is Report.RETIRE:
-            child.wants_successor = True
+            child.wants_successor = "has served its share"
         elif child.state is State.BOOTING:
             self._welcome(child)
         elif child.state is State.STOPPING and child.ready_at is None:
@@ -295,6 +296,7 @@ class Machine:
         """Count a child as ready."""
         child.enter(State.READY)
         child.ready_at = self._now
+        child.expires = self._now + recycling.lifetime(child.serial, self.policy)
         self._backoff.succeeded()
         self._say(Level.INFO, f"{child} ready after {_seconds(self._now - child.born)}")
         if self.rollout is not None:
@@ -413,9 +415,10 @@ class Machine:
             self._dismiss(child, Order.LEAVE)
 
     def _admit_retirements(self) -> None:
+        recycling.note_age(self.children, self.policy, self._now)
         for child in staffing.retirements(self.children, self.target, self.rollout):
             child.enter(State.RETIRING, child.deadline)
-            self._say(Level.INFO, f"{child} has served its share: starting its successor")
+            self._say(Level.INFO, f"{child} {child.wants_successor}: starting its successor")
 
     def _spawn_missing(self) -> None:
         vacancies = staffing.vacancies(self.children, self.target, self.rollout, self.policy)

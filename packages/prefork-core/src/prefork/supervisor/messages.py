@@ -64,6 +64,10 @@ class Policy:
     """From the order to stop to the kill; 0 is no limit."""
     drain_delay: float = 0.0
     """From the signal to stop until the order."""
+    lifetime: float = 0.0
+    """From ready to the search for a successor; 0 is for ever."""
+    lifetime_jitter: float = 0.0
+    """At most so much is added to it, other for each worker."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ It decides numbers only, and changes nothing; `machine` acts on them. What shoul
 * `target` members (booting or ready), all of the present generation;
 * a worker that is to be replaced is RETIRING: it serves until enough others are ready. That
   is true of old workers in a reload, of new ones after it is rolled back, and of one that
-  has served its max_requests.
+  is recycled (see `recycling`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prefork.supervisor.messages import Policy
 
 RETIRING_SHARE: Final = 10
-"""At most one worker in so many is replaced at once for its max_requests."""
+"""At most one worker in so many is recycled at once."""
 BATCH_SHARE: Final = 4
 """One worker in so many boots at once in a reload, unless the settings say how many."""
 
@@ -71,7 +71,7 @@ def spare(children: Children, target: int, rollout: Rollout | None, now: float) 
 
 
 def retirements(children: Children, target: int, rollout: Rollout | None) -> list[Child]:
-    """Return the workers that asked for a successor and may have one now.
+    """Return the workers that want a successor and may have one now.
 
     Those on their way out count too: their memory is still in use. During a reload nobody
     may: it replaces them anyway.
