@@ -171,15 +171,6 @@ def test_what_was_ready_first_comes_first(poller: Any, pairs: Pairs) -> None:
     assert fds(poller.wait(5.0)) == [left.fileno() for left, _ in order]
 
 
-def test_who_was_reported_and_is_still_ready_goes_to_the_end(poller: Any, pairs: Pairs) -> None:
-    made = [pairs() for _ in range(3)]
-    for left, right in made:
-        poller.watch(left.fileno(), READ)
-        right.send(b"x")
-    reported = [fds(poller.wait(5.0, 1)) for _ in range(6)]
-    assert reported == [[left.fileno()] for left, _ in made] * 2
-
-
 def test_a_listener_wakes_while_somebody_waits_for_it_to_accept(poller: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
