@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING
 
 from prefork.settings import load
-from prefork.settings.show import config_text
+from prefork.settings.show import config_text, described
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +21,17 @@ def test_every_value_is_shown_with_its_place(tmp_path: Path) -> None:
     assert "timeout = 60 # env PREFORK_TIMEOUT" in shown
     assert "backlog = 2048 # default" in shown
     assert "# pidfile is not set # default" in shown
+
+
+def test_every_setting_is_a_row_of_plain_values(tmp_path: Path) -> None:
+    loaded = load(["app:app", "-w", "4"], {"PREFORK_UMASK": "27"}, str(tmp_path))
+    rows = {row["name"]: row for row in described(loaded.settings, loaded.origins)}
+    assert set(rows) == {field.name for field in dataclasses.fields(loaded.settings)}
+    workers = {"name": "workers", "section": "Workers", "value": 4, "text": "4", "origin": "flag -w"}
+    assert rows["workers"] == workers
+    assert (rows["umask"]["text"], rows["umask"]["origin"]) == ("0o027", "env PREFORK_UMASK")
+    assert (rows["pidfile"]["value"], rows["pidfile"]["text"]) == (None, "")
+    assert json.loads(json.dumps(rows))["secure_scheme_headers"]["value"]["X-FORWARDED-SSL"] == "on"
 
 
 def test_hooks_are_shown_with_their_place(tmp_path: Path) -> None:

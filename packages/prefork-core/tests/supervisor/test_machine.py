@@ -11,6 +11,7 @@ from prefork.supervisor.messages import (
     Abort,
     Action,
     Death,
+    Discard,
     Event,
     Exit,
     Forked,
@@ -297,6 +298,7 @@ def test_an_unknown_child_is_ignored() -> None:
         Reaped(99, KILLED),
         Reported(99, Report.READY),
         Overdue(99),
+        Discard(99),
         HungUp(99),
         Forked(99, 1),
         ForkFailed(99, ""),
@@ -320,6 +322,37 @@ def test_a_worker_that_is_overdue_twice_is_aborted_once() -> None:
     server = Server.running(1)
     server.tell(Overdue(1))
     assert server.tell(Overdue(1)) == []
+
+
+# ---------------------------------------------------------------- given up by the operator
+
+
+@pytest.mark.parametrize("state", [State.BOOTING, State.READY, State.RETIRING, State.STOPPING])
+def test_a_worker_that_the_operator_gives_up_is_aborted_whatever_it_does(state: State) -> None:
+    server = Server(1) if state is State.BOOTING else Server.running(1)
+    if state is State.RETIRING:
+        server.tell(Reported(1, Report.RETIRE))
+    elif state is State.STOPPING:
+        server.tell(Stop())
+    assert server.serials(state) == [1]
+    assert of(Abort, server.tell(Discard(1))) == [Abort(1, "was given up by the operator")]
+    assert server.tell(Discard(1)) == []
+    assert of(Kill, server.wait(1.0)) == [Kill(1, "did not end on SIGABRT")]
+    assert server.tell(Discard(1)) == []
+
+
+def test_its_successor_starts_at_once_and_nobody_has_failed() -> None:
+    """It is no boot that failed: neither a first start nor a reload ends by it."""
+    first = Server(2)
+    assert len(of(Spawn, first.tell(Discard(1)))) == 1
+    assert of(Exit, first.end(1, KILLED)) == []
+    server = Server.running(2)
+    server.reload()
+    (new,) = server.booting
+    assert len(of(Spawn, server.tell(Discard(new)))) == 1
+    assert of(RolledBack, server.end(new, KILLED)) == []
+    server.finish_reload()
+    assert server.generations_serving() == [2, 2]
 
 
 def test_a_worker_that_loses_its_channel_but_lives_is_killed_after_the_grace_and_replaced() -> None:
@@ -528,6 +561,10 @@ def test_a_new_worker_that_cannot_be_forked_rolls_the_reload_back() -> None:
     server = Server.running(1)
     server.forks_fail = True
     assert of(RolledBack, server.reload()) == [RolledBack(2, 1)]
+    assert server.machine.rolled_back == "a worker could not be started: no memory"
+    server.forks_fail = False
+    server.reload()
+    assert server.machine.rolled_back == ""
     assert server.serving == [1]
 
 

@@ -23,6 +23,7 @@ from prefork.supervisor.messages import (
     Abort,
     Action,
     Death,
+    Discard,
     Event,
     Exit,
     Forked,
@@ -268,6 +269,10 @@ class Kernel:
         self._doom(self.processes[serial])
         self.tell(Overdue(serial))
 
+    def discard(self, serial: int) -> None:
+        self._doom(self.processes[serial])
+        self.tell(Discard(serial))
+
     def reload(self, policy: Policy, fate: Fate) -> None:
         generation = max(self.fates) + 1
         self.fates[generation] = fate
@@ -381,6 +386,12 @@ class Lifetimes(RuleBasedStateMachine):
         serial = self.pick(number)
         if serial is not None and self.kernel.processes[serial].booted:
             self.kernel.stall(serial)
+
+    @rule(number=st.integers(0, 50))
+    def the_operator_gives_a_worker_up(self, number: int) -> None:
+        serial = self.pick(number)
+        if serial is not None:
+            self.kernel.discard(serial)
 
     @rule(number=st.integers(0, 50))
     def a_worker_has_served_its_share(self, number: int) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from prefork.arbiter.brood import Entry
+    from prefork.arbiter.control import Control
     from prefork.arbiter.loop import Outcome
     from prefork.net.listener import Listener
     from prefork.observe.log import Logs
@@ -117,6 +118,7 @@ class Boot:
         self._inherited: Sequence[Listener] = ()
         self._server: ServerFacade | None = None
         self._inbox: Inbox | None = None
+        self._control: Control | None = None
         self._loop: Loop | None = None
 
     def run(self) -> Outcome:
@@ -140,7 +142,15 @@ class Boot:
         _warn(logs, self._loaded, checked.worker_type)
         self._write_pidfile(logs)
         first = Generation(
-            1, settings, self._loaded.hooks, folder, checked.worker_type, checked.workers, (), logs
+            1,
+            settings,
+            self._loaded.hooks,
+            folder,
+            checked.worker_type,
+            checked.workers,
+            (),
+            logs,
+            self._loaded.origins,
         )
         server = self._server = ServerFacade(settings, logs.error, os.getpid(), first.name)
         server.num_workers = checked.workers.workers
@@ -149,6 +159,7 @@ class Boot:
         first = replace(first, listeners=self._listen(settings, checked.owner, descriptors))
         server.address = [listener.sock.getsockname() for listener in first.listeners]
         self._say_listening(first)
+        self._open_control(first)
         return self._make_loop(first, server).run()
 
     # ------------------------------------------------------------ the steps
@@ -204,6 +215,16 @@ class Boot:
                 time.sleep(WAIT)
         return self._listeners
 
+    def _open_control(self, first: Generation) -> None:
+        path = first.settings.control_socket
+        if path is None:
+            return
+        # Imported here: few servers have one, and it needs json.
+        from prefork.arbiter.control import MODE, open_control
+
+        self._control = open_control(path, self._kernel.now())
+        first.logs.error.info("control socket %s (mode %o)", path, MODE)
+
     def _make_loop(self, first: Generation, server: ServerFacade) -> Loop:
         self._inbox = Inbox()
         self._loop = Loop(
@@ -216,6 +237,7 @@ class Boot:
             entry=self._entry,
             drop=self._drop,
             tell=self._tell,
+            control=self._control,
         )
         return self._loop
 
@@ -234,6 +256,8 @@ class Boot:
             self._pidfile.close_in_child()
         if self._starter is not None:
             self._starter.close()
+        if self._control is not None:
+            self._control.close_in_child()
 
     def _tell(self, *states: str) -> None:
         """Tell whoever started the server."""
@@ -286,6 +310,8 @@ class Boot:
         self._let_go()
         for generation in loop.generations:
             generation.logs.close()
+        if self._control is not None:
+            self._control.farewell(code, self._kernel.now())
 
     def fail(self, error: BaseException) -> None:
         """Undo the steps before the one that failed.
@@ -306,6 +332,8 @@ class Boot:
     def _let_go(self) -> None:
         if self._inbox is not None:
             self._inbox.close()
+        if self._control is not None:
+            self._control.shut()
         if self._pidfile is not None:
             self._pidfile.remove()
 

@@ -16,6 +16,8 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from prefork.arbiter.facade import ServerFacade, WorkerFacade, run_hook
+from prefork.arbiter.snapshot import counted
+from prefork.control.report import Totals
 from prefork.errors import ExitCode
 from prefork.process import channel, signals
 from prefork.process.scoreboard import Phase, Stage
@@ -113,6 +115,8 @@ class Brood:
         self._drop = drop
         self._by_serial: dict[int, Worker] = {}
         self._by_pid: dict[int, Worker] = {}
+        self.past = Totals()
+        """What the workers have counted that are not here any more."""
 
     def get(self, serial: int) -> Worker | None:
         """Return a child by its serial number, None when it is not here."""
@@ -242,6 +246,7 @@ class Brood:
         """Let go of what belonged to a child that has been reaped."""
         self.hang_up(worker)
         worker.end.close()
+        self.past = self.past.plus(counted(worker.slot))
         worker.slot.clear(worker.generation.number, Stage.EMPTY)
         worker.facade.alive = False
         del self._by_serial[worker.serial], self._by_pid[worker.pid]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from prefork.errors import ConfigError, PreforkError
@@ -21,15 +21,15 @@ from prefork.supervisor.messages import Policy
 from prefork.workers import registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from prefork.hooks import Hooks
     from prefork.net.listener import Listener
     from prefork.observe.log import Logs
-    from prefork.settings import Loaded, Settings
+    from prefork.settings import Loaded, Origin, Settings
     from prefork.worker import Worker
 
-OF_THE_START: Final = ("daemon", "pidfile", "backlog", "unix_socket_mode", "umask")
+OF_THE_START: Final = ("daemon", "pidfile", "control_socket", "backlog", "unix_socket_mode", "umask")
 """Settings that a reload does not change."""
 _OF_THE_LOGS: Final = (
     "accesslog",
@@ -55,6 +55,7 @@ class Generation:
         workers: how many, and why.
         listeners: what its workers accept from.
         logs: both logs.
+        origins: where each setting is from.
     """
 
     number: int
@@ -65,6 +66,7 @@ class Generation:
     workers: cpus.Count
     listeners: Sequence[Listener]
     logs: Logs
+    origins: Mapping[str, Origin] = field(default_factory=dict)
 
     @property
     def policy(self) -> Policy:
@@ -208,6 +210,7 @@ def follow(
         checked.workers,
         listeners,
         logs,
+        loaded.origins,
     )
 
 

@@ -56,6 +56,7 @@ from prefork.supervisor.messages import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from prefork.arbiter.control import Control
     from prefork.process.kernel import Kernel
     from prefork.process.scoreboard import Scoreboard
     from prefork.process.signals import Inbox
@@ -82,9 +83,10 @@ class Loop:
         entry: what a child does.
         drop: closes, in a child, whatever only the arbiter may hold.
         tell: tells the service manager states such as "STOPPING=1".
+        control: the control socket; None when there is none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is another seam)
         self,
         *,
         kernel: Kernel,
@@ -96,6 +98,7 @@ class Loop:
         entry: Entry,
         drop: Callable[[], None],
         tell: Callable[..., None],
+        control: Control | None,
     ) -> None:
         self._kernel = kernel
         self._inbox = inbox
@@ -116,6 +119,24 @@ class Loop:
         self._look_at = 0.0
         self._title = ""
         self._exit_code: int | None = None
+        self._control = control
+        if control is not None:
+            control.attach(self, self._selector)
+
+    @property
+    def machine(self) -> Machine:
+        """Who decides about workers."""
+        return self._machine
+
+    @property
+    def brood(self) -> Brood:
+        """The workers that live."""
+        return self._brood
+
+    @property
+    def present(self) -> Generation:
+        """The generation that is the server's."""
+        return self._present
 
     @property
     def generations(self) -> list[Generation]:
@@ -161,6 +182,8 @@ class Loop:
         self._reap()
         self._look_at_deadlines()
         self._step(Tick())
+        if self._control is not None:
+            self._control.turn(ready, self._kernel.now())
 
     def _wake_at(self) -> float | None:
         """Return when something runs out at the earliest, None for never."""
@@ -170,6 +193,8 @@ class Loop:
         machine = self._machine.next_deadline()
         if machine is not None:
             times.append(machine)
+        if self._control is not None:
+            times.append(self._control.next_deadline(now))
         return min((at for at in times if at != float("inf")), default=None)
 
     def _with_deadlines(self) -> list[int]:
@@ -212,7 +237,7 @@ class Loop:
             case Command.QUIT:
                 self._step(Stop(quick=True))
             case Command.RELOAD:
-                self._reload()
+                self.reload()
             case Command.REOPEN:
                 self._reopen()
             case Command.MORE:
@@ -228,19 +253,24 @@ class Loop:
             case Command.REAP:
                 pass  # done on every turn
 
-    def _reload(self) -> None:
+    def reload(self) -> int | str:
+        """Begin a reload.
+
+        Returns:
+            The number of the new generation; or why there is none, and everything stays as it was.
+        """
         if self._machine.mode not in {Mode.STARTING, Mode.RUNNING}:
             self._log.warning("reload refused: the server is stopping")
-            return
+            return "the server is stopping"
         old = self._present
         try:
             new = self._follow(old, self._last_number + 1)
         except PreforkError as error:
             self._log.error("reload refused, everything stays as it was: %s", error)
-            return
-        except (Exception, SystemExit):  # noqa: BLE001 -- a Python config file may do anything
+            return str(error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- a Python config file may do anything
             self._log.exception("reload refused, everything stays as it was")
-            return
+            return f"{error!r}, see the error log"
         for name in OF_THE_START:
             if getattr(new.settings, name) != getattr(old.settings, name):
                 self._log.warning("%s has changed: that takes effect at the next start", name)
@@ -249,6 +279,7 @@ class Loop:
         self._adopt(new)
         run_hook(new.hooks, "on_reload", self._log, self._server)
         self._step(Reload(new.number, new.policy))
+        return new.number
 
     def _adopt(self, generation: Generation) -> None:
         """Make a generation the one that hooks and the log see."""
@@ -265,6 +296,14 @@ class Loop:
             self._kernel.kill(worker.pid, signal.SIGUSR1)
 
     # ------------------------------------------------------------ what the machine decides
+
+    def tell(self, event: Event) -> None:
+        """Tell the machine what the operator wants, and do what it answers.
+
+        Args:
+            event: what that is.
+        """
+        self._step(event)
 
     def _step(self, event: Event) -> None:
         """Tell the machine what happened, and do what it answers, and so on."""

@@ -68,7 +68,6 @@ _SYSLOG: Final = (
 _SYSLOG_ONLY: Final = "it only concerns syslog: configure a SysLogHandler in logconfig_dict."
 _STATSD: Final = "statsd is not in this version: count from the access log (log_format = json)."
 _LOGCONFIG: Final = "load the file in the configuration file and give the result as logconfig_dict."
-_CONTROL: Final = "there is no control socket in this version: use signals (HUP, TTIN, TTOU, USR1, TERM)."
 _RELOAD: Final = "not in this version: send HUP after a change."
 _PASTE: Final = "load it in a module: `app = paste.deploy.loadapp('config:file.ini', relative_to='.')`."
 _COMMAND: Final = "give it on the command line."
@@ -83,10 +82,20 @@ _ROWS: Final = (
     Absent("check_config", _IGNORED, _COMMAND),
     Absent("print_config", _IGNORED, _COMMAND),
     # Control
-    Absent("control_socket", _IGNORED, _CONTROL, ("--control-socket",)),
-    Absent("control_socket_mode", _IGNORED, _CONTROL, ("--control-socket-mode",)),
     Absent(
-        "control_socket_disable", _IGNORED, "there is none to disable.", ("--no-control-socket",), _SWITCH
+        "control_socket_mode",
+        _IGNORED,
+        "it is always 0600: root and the user who starts the server may ask.",
+        ("--control-socket-mode",),
+        asks_nothing=("384", "0o600", "0600", "600"),
+    ),
+    Absent(
+        "control_socket_disable",
+        _IGNORED,
+        "there is no control socket unless control_socket names one.",
+        ("--no-control-socket",),
+        _SWITCH,
+        asks_nothing=("true", "1", "yes", "on"),
     ),
     # Debugging
     Absent("reload", _IGNORED, _RELOAD, ("--reload",), _SWITCH),

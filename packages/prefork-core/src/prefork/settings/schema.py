@@ -340,6 +340,16 @@ class Settings:
         flags=("-p", "--pid"),
         help="Write the arbiter's process id to this file, and lock it.",
     )
+    control_socket: str | None = option(
+        _PROCESS,
+        optional_text("PATH", "a path"),
+        None,
+        help=(
+            "Listen on this Unix socket for `preforkctl`, which shows and steers the server. Only root and"
+            " the user who starts the server can use it; by default there is none."
+        ),
+        gunicorn="There is none by default, so no two servers can share one by accident.",
+    )
     user: str | int | None = option(
         _PROCESS,
         account(),

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""What `--print-config` prints: every value and where it is from, as TOML that can be used again."""
+"""Every value and where it is from: as TOML that can be used again, or as rows of a table."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from prefork.hooks import TABLE as HOOKS
 from prefork.settings.option import Table
@@ -14,12 +15,40 @@ if TYPE_CHECKING:
 
     from prefork.settings.load import Loaded
     from prefork.settings.option import Option
+    from prefork.settings.origin import Origin
 
 _PLACE_COLUMN = 44
 
 
+def described(settings: Settings, origins: Mapping[str, Origin]) -> list[dict[str, Any]]:
+    """Return a row for each setting.
+
+    Args:
+        settings: the values.
+        origins: where each is from.
+
+    Returns:
+        Rows of "name", "section", "value", "text" (the value as TOML, empty when it is not set) and "origin".
+    """
+    return [
+        {
+            "name": option.name,
+            "section": option.section,
+            "value": _plain(value := getattr(settings, option.name)),
+            "text": "" if value is None else option.kind.write(value),
+            "origin": str(origins[option.name]),
+        }
+        for option in Table(Settings).values()
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: mappings here are read-only ones, which no encoder knows."""
+    return dict(value) if isinstance(value, Mapping) else value
+
+
 def config_text(loaded: Loaded) -> str:
-    """Return all settings with their origins.
+    """Return what `--print-config` prints: all settings with their origins.
 
     Args:
         loaded: what was loaded.

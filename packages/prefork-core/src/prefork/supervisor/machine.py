@@ -25,6 +25,7 @@ from prefork.supervisor.backoff import Backoff
 from prefork.supervisor.children import MEMBERS, SERVING, Children, State
 from prefork.supervisor.messages import (
     Abort,
+    Discard,
     Exit,
     Forked,
     ForkFailed,
@@ -120,6 +121,8 @@ class Machine:
         self.target = min(policy.workers, slots)
         self.mode = Mode.STARTING
         self.rollout: Rollout | None = None
+        self.rolled_back = ""
+        """Why the last reload was rolled back; empty when it was not."""
         self._backoff = Backoff()
         self._stop_at = inf
         self._stopped_at = inf
@@ -202,6 +205,7 @@ class Machine:
 
     def _on_reload(self, event: Reload) -> None:
         self._unfinished.add(event.generation)
+        self.rolled_back = ""
         if self._is_stopping:
             self._say(Level.WARNING, "reload ignored: the server is stopping")
             self._do(RolledBack(event.generation, self.generation))
@@ -272,6 +276,11 @@ class Machine:
         self._abort(child, reason)
         if was is State.READY:
             self._failed(child, reason)
+
+    def _on_discard(self, event: Discard) -> None:
+        child = self.children.get(event.serial)
+        if child is not None and child.state not in {State.ABORTED, State.KILLED}:
+            self._abort(child, "was given up by the operator")
 
     def _on_reaped(self, event: Reaped) -> None:
         child = self.children.remove(event.serial)
@@ -352,6 +361,7 @@ class Machine:
         rollout, self.rollout = self.rollout, None
         if rollout is None:
             return
+        self.rolled_back = reason
         given_up = self.generation
         same_workers = self.policy.workers == rollout.old_policy.workers
         target = self.target if same_workers else rollout.old_target
@@ -514,6 +524,7 @@ class Machine:
         Reported: _on_reported,
         HungUp: _on_hung_up,
         Overdue: _on_overdue,
+        Discard: _on_discard,
         Reaped: _on_reaped,
         Reload: _on_reload,
         Resize: _on_resize,

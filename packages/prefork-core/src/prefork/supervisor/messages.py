@@ -140,6 +140,13 @@ class Overdue:
 
 
 @dataclass(frozen=True, slots=True)
+class Discard:
+    """The operator gives a worker up, with the requests that it has."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reaped:
     """A child has ended, and its pid is free."""
 
@@ -175,7 +182,19 @@ class Stop:
 
 
 Event = (
-    Start | Tick | Forked | ForkFailed | Reported | HungUp | Overdue | Reaped | Reload | Resize | Park | Stop
+    Start
+    | Tick
+    | Forked
+    | ForkFailed
+    | Reported
+    | HungUp
+    | Overdue
+    | Discard
+    | Reaped
+    | Reload
+    | Resize
+    | Park
+    | Stop
 )
 
 

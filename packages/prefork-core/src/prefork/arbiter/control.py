@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: MIT
+"""What an operator can have the arbiter do through the control socket, and when that is answered.
+
+It decides what each command means: a look at the server, or an event for the machine. How requests and
+answers travel is `control.server`; what an event leads to is `supervisor.machine`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
+
+from prefork.arbiter.snapshot import look
+from prefork.control import metrics, report
+from prefork.control.protocol import Command, Refused, Trouble
+from prefork.control.server import BACKLOG, ControlServer
+from prefork.errors import ConfigError
+from prefork.net.listener import Address, Family, open_listener
+from prefork.net.peer import peer_uid
+from prefork.settings.show import described
+from prefork.supervisor.machine import Mode
+from prefork.supervisor.messages import Discard, Resize, Stop
+
+if TYPE_CHECKING:
+    import selectors
+    import socket
+    from collections.abc import Callable, Iterable, Mapping
+
+    from prefork.arbiter.brood import Brood
+    from prefork.arbiter.generation import Generation
+    from prefork.control.protocol import Request
+    from prefork.control.report import Snapshot
+    from prefork.control.server import Conversation, Ready
+    from prefork.supervisor.machine import Machine
+    from prefork.supervisor.messages import Event
+
+MODE: Final = 0o600
+"""Of the socket: its owner's only."""
+
+_UP: Final = frozenset({Mode.STARTING, Mode.RUNNING})
+
+
+class Arbiter(Protocol):
+    """What the arbiter's loop lets an operator see and do."""
+
+    @property
+    def machine(self) -> Machine:
+        """Who decides about workers."""
+
+    @property
+    def brood(self) -> Brood:
+        """The workers that live."""
+
+    @property
+    def present(self) -> Generation:
+        """The generation that is the server's."""
+
+    @property
+    def generations(self) -> Iterable[Generation]:
+        """All generations that have something open."""
+
+    def tell(self, event: Event) -> None:
+        """Tell the machine, and do what it answers."""
+
+    def reload(self) -> int | str:
+        """Begin a reload; return the number of the new generation, or why there is none."""
+
+
+class _Reloading(NamedTuple):
+    """What a client waits for."""
+
+    generation: int
+    began: float
+
+
+class Control:
+    """The control socket of one arbiter.
+
+    Args:
+        server: its clients.
+        now: monotonic seconds.
+    """
+
+    def __init__(self, server: ControlServer, now: float) -> None:
+        self._server = server
+        self._began = now
+        self._started = time.time()
+        self._pid = os.getpid()
+        self._reloading: dict[Conversation, _Reloading] = {}
+        self._stopping: list[Conversation] = []
+
+    def attach(self, arbiter: Arbiter, selector: selectors.BaseSelector) -> None:
+        """Begin to serve.
+
+        Args:
+            arbiter: who does what is asked.
+            selector: the arbiter's.
+        """
+        self._arbiter = arbiter
+        self._server.attach(selector)
+
+    def turn(self, ready: Ready, now: float) -> None:
+        """Do what is to be done on one turn of the arbiter's loop, after all else.
+
+        Args:
+            ready: what the selector has found.
+            now: monotonic seconds.
+        """
+        requests = self._server.receive(ready, now)
+        self._tell_outcomes(now)
+        for client, request in requests:
+            self._serve(client, request, now)
+        self._tell_outcomes(now)
+        self._server.settle(now)
+
+    def next_deadline(self, now: float) -> float:
+        """Return when `turn` is to be called though nothing is ready; infinity for never.
+
+        Args:
+            now: monotonic seconds.
+        """
+        return self._server.next_deadline(now)
+
+    def _serve(self, client: Conversation, request: Request, now: float) -> None:
+        try:
+            result = self._HANDLERS[request.command](self, client, request.arguments, now)
+        except Refused as refused:
+            client.refuse(refused, now)
+            return
+        if result is None:
+            client.wait()
+        else:
+            client.answer(result, now)
+
+    # ------------------------------------------------------------ commands
+
+    def _status(self, _client: Conversation, _given: Mapping[str, int], now: float) -> dict[str, Any]:
+        return report.status(self._look(now))
+
+    def _workers(self, _client: Conversation, _given: Mapping[str, int], now: float) -> dict[str, Any]:
+        return report.workers(self._look(now))
+
+    def _metrics(self, _client: Conversation, _given: Mapping[str, int], now: float) -> dict[str, Any]:
+        return {"text": metrics.text(self._look(now))}
+
+    def _settings(self, _client: Conversation, _given: Mapping[str, int], _now: float) -> dict[str, Any]:
+        present = self._arbiter.present
+        return {
+            "generation": present.number,
+            "settings": described(present.settings, present.origins),
+        }
+
+    def _reload(self, client: Conversation, _given: Mapping[str, int], now: float) -> None:
+        begun = self._arbiter.reload()
+        if isinstance(begun, str):
+            raise Refused(Trouble.REFUSED, begun)
+        self._reloading[client] = _Reloading(begun, now)
+
+    def _scale(self, _client: Conversation, given: Mapping[str, int], _now: float) -> dict[str, Any]:
+        machine = self._arbiter.machine
+        if machine.mode not in _UP:
+            raise Refused(Trouble.REFUSED, "the server is stopping")
+        was = machine.target
+        self._arbiter.tell(Resize(given["workers"] - was))
+        return {"target": machine.target, "was": was}
+
+    def _stop(self, client: Conversation, given: Mapping[str, int], _now: float) -> None:
+        quick = bool(given.get("quick"))
+        # A second one would be taken for "quickly now", as a second signal is.
+        if quick or self._arbiter.machine.mode in _UP:
+            self._arbiter.tell(Stop(quick=quick))
+        self._stopping.append(client)
+
+    def _kill_slot(self, _client: Conversation, given: Mapping[str, int], _now: float) -> dict[str, Any]:
+        slot = given["slot"]
+        found = [child for child in self._arbiter.machine.children if child.slot == slot]
+        if not found:
+            raise Refused(Trouble.REFUSED, f"there is no worker in slot {slot}")
+        self._arbiter.tell(Discard(found[0].serial))
+        return {"slot": slot, "pid": found[0].pid, "generation": found[0].generation}
+
+    _HANDLERS: ClassVar[Mapping[Command, Callable[..., dict[str, Any] | None]]] = {
+        Command.STATUS: _status,
+        Command.WORKERS: _workers,
+        Command.METRICS: _metrics,
+        Command.SETTINGS: _settings,
+        Command.RELOAD: _reload,
+        Command.SCALE: _scale,
+        Command.STOP: _stop,
+        Command.KILL_SLOT: _kill_slot,
+    }
+
+    def _look(self, now: float) -> Snapshot:
+        arbiter = self._arbiter
+        return look(
+            machine=arbiter.machine,
+            brood=arbiter.brood,
+            generations=arbiter.generations,
+            pid=self._pid,
+            started=self._started,
+            uptime=now - self._began,
+            now=now,
+        )
+
+    # ------------------------------------------------------------ what takes its time
+
+    def _tell_outcomes(self, now: float) -> None:
+        """Answer those whose reload has come to its end."""
+        for client, waits_for in list(self._reloading.items()):
+            try:
+                result = self._outcome(waits_for, now)
+            except Refused as refused:
+                del self._reloading[client]
+                client.refuse(refused, now)
+                continue
+            if result is not None:
+                del self._reloading[client]
+                client.answer(result, now)
+
+    def _outcome(self, waits_for: _Reloading, now: float) -> dict[str, Any] | None:
+        """Return what became of a reload, None while it is under way."""
+        machine = self._arbiter.machine
+        number = waits_for.generation
+        if machine.mode not in _UP:
+            raise Refused(Trouble.REFUSED, "the reload was given up: the server is stopping")
+        if machine.generation > number:
+            raise Refused(Trouble.REFUSED, "the reload was given up for a newer one")
+        if machine.generation < number:
+            why = f"{machine.rolled_back}; generation {machine.generation} serves on"
+            raise Refused(Trouble.ROLLED_BACK, f"the reload was rolled back: {why}")
+        if machine.rollout is not None or machine.mode is Mode.STARTING:
+            return None
+        return {"generation": number, "workers": machine.target, "took": round(now - waits_for.began, 3)}
+
+    # ------------------------------------------------------------ the end
+
+    def shut(self) -> None:
+        """Take no more clients, and remove the socket's path."""
+        self._server.shut()
+
+    def farewell(self, code: int, now: float) -> None:
+        """Answer those who wait for the end. They see it when this process closes its descriptors.
+
+        Args:
+            code: what the server exits with.
+            now: monotonic seconds.
+        """
+        for client in self._stopping:
+            client.answer({"exit_code": code}, now)
+        for client in self._reloading:
+            client.refuse(Refused(Trouble.REFUSED, f"the server has ended with exit code {code}"), now)
+
+    def close_in_child(self) -> None:
+        """Close after a fork what is the arbiter's."""
+        self._server.close_in_child()
+
+
+def open_control(path: str, now: float) -> Control:
+    """Open a control socket.
+
+    Args:
+        path: where; relative to the present folder.
+        now: monotonic seconds.
+
+    Raises:
+        ConfigError: it cannot be opened, or another server has it.
+    """
+    address = Address(Family.UNIX, os.path.abspath(path))
+    try:
+        door = open_listener(address, BACKLOG, MODE)
+    except ConfigError as error:
+        hint = "each server needs a path of its own, in a folder that it may write to"
+        raise ConfigError(f"control_socket: {error.message}", hint=hint) from error
+    return Control(ControlServer(door, _may_ask), now)
+
+
+def _may_ask(sock: socket.socket) -> bool:
+    """Say whether the peer is root or who runs the arbiter. So does the mode, but that can be changed."""
+    try:
+        uid = peer_uid(sock)
+    except OSError:
+        return False
+    return uid is None or uid in {0, os.geteuid()}
