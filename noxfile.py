@@ -166,6 +166,7 @@ def build(session: nox.Session) -> None:
     session.run("twine", "check", "--strict", *map(str, sorted(dist.iterdir())))
     session.install("--force-reinstall", *map(str, dist.glob("*.whl")))
     session.run("prefork", "--version")
+    session.run("preforkctl", "--version")
 
 
 @nox.session

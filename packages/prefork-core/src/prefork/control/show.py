@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: MIT
+"""Answers of a server as text for a person.
+
+It decides columns, units and words. It is given results as `report` makes them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+_LEFT: Final = frozenset({"STATE", "REQUEST", "SETTING", "VALUE", "FROM"})
+"""Columns of words; those of numbers are aligned to the right."""
+
+
+def duration(seconds: float) -> str:
+    """Return a time in its two largest units, or in fractions of a second.
+
+    Args:
+        seconds: that time.
+    """
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    left = int(seconds)
+    parts: list[str] = []
+    for size, name in _UNITS:
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2])
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return aligned columns, whatever bytes the cells hold.
+
+    Args:
+        head: the titles; those of `_LEFT` are of words.
+        rows: as many cells each.
+    """
+    lines = [list(head), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
+    aligned = [
+        [
+            cell.ljust(width) if title in _LEFT else cell.rjust(width)
+            for cell, width, title in zip(line, widths, head, strict=True)
+        ]
+        for line in lines
+    ]
+    return "".join("  ".join(line).rstrip() + "\n" for line in aligned)
+
+
+def printable(text: str) -> str:
+    """Return a text without what would steer a terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def status(result: Mapping[str, Any]) -> str:
+    """Return the result of `status`."""
+    workers = result["workers"]
+    others = [f"{workers[state]} {state}" for state in workers if state not in {"target", "ready"}]
+    lines = [
+        ("server", f"prefork {result['version']}, pid {result['pid']}, up {duration(result['uptime'])}"),
+        ("mode", f"{result['mode']}, generation {result['generation']}"),
+        ("workers", f"{workers['ready']} ready of {workers['target']} ({', '.join(others)})"),
+        *(("listening", _listening(listening)) for listening in result["listeners"]),
+        ("requests", f"{result['requests']} ({result['errors']} errors, {result['shed']} turned away)"),
+        ("queue time", _queue_time(result)),
+    ]
+    if result["rolled_back"]:
+        lines.insert(2, ("last reload", f"rolled back: {result['rolled_back']}"))
+    return "".join(f"{name:<12}{printable(text)}\n" for name, text in lines)
+
+
+def _listening(listening: Mapping[str, Any]) -> str:
+    waiting = "queue not known" if listening["waiting"] is None else f"{listening['waiting']} waiting"
+    return f"{listening['url']} ({waiting}{', closing' if listening['closing'] else ''})"
+
+
+def _queue_time(result: Mapping[str, Any]) -> str:
+    if result["queue_time"] is None:
+        return "not measured"
+    return f"{duration(result['queue_time'])} on average ({result['measured']} requests measured)"
+
+
+_WORKERS: Final = (
+    "SLOT",
+    "PID",
+    "GEN",
+    "STATE",
+    "AGE",
+    "BUSY",
+    "REQUESTS",
+    "ERRORS",
+    "CONNS",
+    "IDLE",
+    "REQUEST",
+)
+
+
+def workers(result: Mapping[str, Any]) -> str:
+    """Return the result of `workers`."""
+    return table(_WORKERS, [_worker(row) for row in result["workers"]])
+
+
+def _worker(row: Mapping[str, Any]) -> list[str]:
+    first = [str(row["slot"]), str(row["pid"]), str(row["generation"]), row["state"], duration(row["age"])]
+    counts = [str(row[name]) for name in ("requests", "errors", "connections", "idle")]
+    return [*first, f"{row['busy']}/{row['threads']}", *counts, _in_hand(row)]
+
+
+def _in_hand(row: Mapping[str, Any]) -> str:
+    oldest = row["oldest"]
+    if oldest is None:
+        return ""
+    more = f", {row['busy'] - 1} more" if row["busy"] > 1 else ""
+    line = f"{oldest['method']} {oldest['target']}"
+    return f"{line} ({oldest['phase']}, {duration(oldest['age'])}{more})"
+
+
+def settings(result: Mapping[str, Any]) -> str:
+    """Return the result of `settings`."""
+    rows = [[row["name"], row["text"] or "not set", row["origin"]] for row in result["settings"]]
+    return table(("SETTING", "VALUE", "FROM"), rows)
+
+
+def metrics(result: Mapping[str, Any]) -> str:
+    """Return the result of `metrics`."""
+    return str(result["text"])
+
+
+def reload(result: Mapping[str, Any]) -> str:
+    """Return the result of `reload`."""
+    return f"generation {result['generation']} serves, after {duration(result['took'])}\n"
+
+
+def scale(result: Mapping[str, Any]) -> str:
+    """Return the result of `scale`."""
+    return f"workers: {result['target']} (were {result['was']})\n"
+
+
+def stop(result: Mapping[str, Any]) -> str:
+    """Return the result of `stop`."""
+    return f"stopped: exit code {result['exit_code']}\n"
+
+
+def kill_slot(result: Mapping[str, Any]) -> str:
+    """Return the result of `kill-slot`."""
+    return (
+        f"worker {result['pid']} in slot {result['slot']} is being killed; its stacks are in the error log\n"
+    )
+
+
+SHOWN: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    "status": status,
+    "workers": workers,
+    "settings": settings,
+    "metrics": metrics,
+    "reload": reload,
+    "scale": scale,
+    "stop": stop,
+    "kill-slot": kill_slot,
+}
+"""By the name of the command."""

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import pytest
+from snapshots import in_hand, seat, snapshot
+
+from prefork.control import report, show
+from prefork.control.protocol import Command
+from prefork.control.report import Listening, Totals
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.0, "0 ms"),
+        (0.00025, "0.25 ms"),
+        (0.5, "500 ms"),
+        (2.54, "2.5 s"),
+        (59.9, "59 s"),
+        (61, "1 min 1 s"),
+        (3600, "1 h 0 min"),
+        (90061, "1 d 1 h"),
+    ],
+)
+def test_a_time_has_its_two_largest_units(seconds: float, shown: str) -> None:
+    assert show.duration(seconds) == shown
+
+
+def test_a_status_is_read_from_top_to_bottom() -> None:
+    found = snapshot(seat(0), seat(1, state="booting"), target=2)
+    assert show.status(report.status(found)) == (
+        "server      prefork 1.2.3, pid 999, up 1 h 1 min\n"
+        "mode        running, generation 1\n"
+        "workers     1 ready of 2 (1 booting, 0 retiring, 0 stopping, 0 aborted, 0 killed)\n"
+        "listening   http://127.0.0.1:8000 (3 waiting)\n"
+        "requests    100 (2 errors, 1 turned away)\n"
+        "queue time  50 ms on average (10 requests measured)\n"
+    )
+
+
+def test_a_status_names_the_reason_of_a_roll_back_and_what_is_not_known() -> None:
+    listeners = (Listening("unix:/run/a", None, closing=True),)
+    text = show.status(
+        report.status(snapshot(rolled_back="exit code 3", totals=Totals(), listeners=listeners))
+    )
+    assert "last reload rolled back: exit code 3\n" in text
+    assert "listening   unix:/run/a (queue not known, closing)\n" in text
+    assert "queue time  not measured\n" in text
+
+
+def test_workers_are_a_table_with_aligned_columns() -> None:
+    busy = seat(10, busy=2, requests=123456, oldest=in_hand())
+    last = "  10  1010    1  ready  1 min 1 s   2/4    123456       1      3     2  GET /slow"
+    lines = show.workers(report.workers(snapshot(seat(1), busy))).splitlines()
+    assert lines == [
+        "SLOT   PID  GEN  STATE        AGE  BUSY  REQUESTS  ERRORS  CONNS  IDLE  REQUEST",
+        "   1  1001    1  ready  1 min 1 s   0/4        10       1      3     2",
+        f"{last} (application, 2.5 s, 1 more)",
+    ]
+
+
+def test_nothing_that_a_client_has_sent_steers_the_terminal() -> None:
+    nasty = seat(0, busy=1, oldest=in_hand("/\x1b[2J\n\x9b"))
+    text = show.workers(report.workers(snapshot(nasty)))
+    assert text.replace("\n", "").isprintable()
+    assert text.count("\n") == 2
+
+
+def test_settings_are_a_table() -> None:
+    rows = [
+        {"name": "workers", "text": "4", "origin": "flag -w"},
+        {"name": "pidfile", "text": "", "origin": "default"},
+    ]
+    assert show.settings({"settings": rows}) == (
+        "SETTING  VALUE    FROM\nworkers  4        flag -w\npidfile  not set  default\n"
+    )
+
+
+def test_there_is_a_text_for_every_command() -> None:
+    assert set(show.SHOWN) == {command.value for command in Command}
+
+
+def test_what_was_done_is_said_in_a_line() -> None:
+    assert show.reload({"generation": 3, "took": 2.04}) == "generation 3 serves, after 2.0 s\n"
+    assert show.scale({"target": 3, "was": 2}) == "workers: 3 (were 2)\n"
+    assert show.stop({"exit_code": 0}) == "stopped: exit code 0\n"
+    assert show.kill_slot({"pid": 7, "slot": 1}).startswith("worker 7 in slot 1 is being killed")
