@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sphinx.pycode import ModuleAnalyzer
 
+from prefork import ctl
 from prefork.errors import ExitCode
 from prefork.process.signals import COMMANDS, Command
 from prefork.settings import reference
@@ -44,8 +45,26 @@ def signals() -> str:
     return table(("signal", "what the arbiter does"), ((f"`{name}`", meaning) for name, meaning in asked))
 
 
+def preforkctl_commands() -> str:
+    """Return the commands of preforkctl."""
+    arguments = {"scale": " N", "kill-slot": " N", "stop": " [--quick]"}
+    rows = (
+        (f"`{verb.command.value}{arguments.get(verb.command.value, '')}`", verb.help) for verb in ctl.VERBS
+    )
+    return table(("command", "what it does"), rows)
+
+
+def preforkctl_exit_codes() -> str:
+    """Return the exit codes of preforkctl."""
+    meanings = member_docs("prefork.ctl", "Code")
+    rows = ((str(code.value), code.name, meanings[code.name]) for code in ctl.Code)
+    return table(("code", "name", "meaning"), rows)
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "exit-codes": exit_codes,
+    "preforkctl-commands": preforkctl_commands,
+    "preforkctl-exit-codes": preforkctl_exit_codes,
     "settings": reference.render,
     "signals": signals,
 }
