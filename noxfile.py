@@ -54,11 +54,15 @@ def install_packages(session: nox.Session, *requirements: str) -> None:
 
 
 def lowest() -> list[str]:
-    """Return the dependencies that the packages declare, each pinned to its lower bound."""
+    """Return the dependencies that the packages declare, extras too, each pinned to its lower bound."""
     projects = [nox.project.load_toml(path / "pyproject.toml")["project"] for path in PACKAGES]
-    bounds = [
-        re.match(r"([\w.-]+)>=([\w.]+)", line) for project in projects for line in project["dependencies"]
+    required = [
+        line
+        for project in projects
+        for lines in (project["dependencies"], *project.get("optional-dependencies", {}).values())
+        for line in lines
     ]
+    bounds = [re.match(r"([\w.-]+)>=([\w.]+)", line) for line in required]
     return [f"{bound[1]}=={bound[2]}" for bound in bounds if bound]
 
 

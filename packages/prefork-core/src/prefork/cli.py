@@ -75,7 +75,7 @@ def _print_config(loaded: Loaded) -> None:
 
 def _check_config(loaded: Loaded) -> None:
     """Check all that can be wrong before a socket is opened or a process forked."""
-    from prefork import app
+    from prefork import app, autoreload
     from prefork.net.listener import parse_bind
     from prefork.observe.access import compile_text
     from prefork.workers import registry
@@ -89,6 +89,8 @@ def _check_config(loaded: Loaded) -> None:
     _warn(registry.without_effect(worker, loaded))
     for name, _, value in (pair.partition("=") for pair in settings.raw_env):
         os.environ[name] = value
+    if settings.reload:
+        autoreload.check_installed()
     _change_folder(settings.chdir)
     app.load(str(settings.wsgi_app), settings.pythonpath)
     _say("ok")

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,3 +89,18 @@ def test_the_folder_is_entered_without_symbolic_links(
 def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot change to .*/none: No such file or directory"):
         generations.enter_folder(Settings(chdir="none"), str(tmp_path))
+
+
+def test_reload_without_what_it_needs_is_found_out_before_anything_is_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generations.check(Settings(reload=True))
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    generations.check(Settings())
+    with pytest.raises(ConfigError, match="watchfiles"):
+        generations.check(Settings(reload=True))
+
+
+def test_what_workers_import_is_only_noted_where_files_are_watched() -> None:
+    assert generations.imported(Settings()) is None
+    assert generations.imported(Settings(reload=True)) is not None

@@ -49,6 +49,11 @@ def warnings_of(folder: Path, *arguments: str) -> tuple[str, ...]:
             ["--access-logfile=-"],
             "flag --access-logformat: access_log_format has no effect: there is no accesslog",
         ),
+        (
+            ["--reload-extra-file=prices.toml"],
+            ["--reload"],
+            "flag --reload-extra-file: reload_extra_files has no effect: reload is off",
+        ),
     ],
     ids=[row.name for row in IDLE],
 )

@@ -114,3 +114,8 @@ def test_a_file_in_a_declared_encoding_is_read_as_python_reads_it(tmp_path: Path
     path = tmp_path / "conf.py"
     path.write_bytes(b"# coding: latin-1\nproc_name = '\xe9'\n")
     assert [item.value for item in read(Table(Settings), path, "conf.py")] == ["é"]
+
+
+def test_a_function_of_a_settings_name_is_a_slip_only_if_it_is_written_here(tmp_path: Path) -> None:
+    assert places(tmp_path, "from importlib import reload") == {}
+    assert places(tmp_path, "def reload(): pass") == {"reload": "conf.py:1"}

@@ -62,3 +62,17 @@ def test_a_long_calm_or_a_long_life_starts_the_count_again() -> None:
     backoff, now = failed(6)
     backoff.forget()
     assert backoff.allowance(3, 0, now) == 3
+
+
+def test_one_that_probes_from_the_beginning_starts_the_others_when_the_first_is_ready() -> None:
+    backoff = Backoff(probing=True)
+    assert backoff.allowance(8, 0, 100.0) == 1
+    assert backoff.allowance(7, 1, 100.0) == 0
+    backoff.succeeded()
+    assert backoff.allowance(7, 0, 100.0) == 7
+
+
+def test_on_hold_nobody_starts_any_more() -> None:
+    backoff = Backoff()
+    backoff.hold()
+    assert backoff.allowance(8, 0, 1e9) == 0

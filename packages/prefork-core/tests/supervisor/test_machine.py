@@ -814,3 +814,93 @@ def test_the_next_tick_is_the_nearest_of_all_that_can_run_out() -> None:
     server.ready(2)
     server.tell(Stop())
     assert server.machine.next_deadline() == 132.0
+
+
+# ---------------------------------------------------------------- reload by watched files
+
+
+def watched(workers: int) -> Server:
+    """Return a server whose code is watched, and whose workers have been ready for a minute."""
+    server = Server(workers, watched=True, reload_batch=workers)
+    server.ready_all()
+    server.ready_all()
+    server.wait(60.0)
+    return server
+
+
+def test_watched_the_first_worker_is_tried_before_the_others() -> None:
+    """So that what is wrong with the code is said once."""
+    server = Server(3, watched=True)
+    assert server.booting == [1]
+    assert len(of(Spawn, server.ready(1))) == 2
+
+
+@pytest.mark.parametrize("death", [Death(code=3), Death(code=4), SEGFAULT])
+def test_watched_a_first_boot_that_fails_waits_for_a_change(death: Death) -> None:
+    server = Server(2, watched=True)
+    assert of(Exit, server.end(1, death)) == []
+    assert server.has_said("nobody serves; waiting for a change")
+    assert of(Spawn, server.wait(1000.0)) == []
+    assert server.machine.next_deadline() is None
+    assert len(of(Spawn, server.reload(watched=True))) == 1
+    server.ready_all()
+    server.ready_all()
+    assert server.generations_serving() == [2, 2]
+
+
+def test_watched_a_first_boot_that_hangs_waits_for_a_change() -> None:
+    server = Server(1, watched=True, boot_timeout=5.0)
+    assert len(of(Abort, server.wait(5.0))) == 1
+    server.end(1, KILLED)
+    assert of(Spawn, server.wait(1000.0)) == []
+    assert len(of(Spawn, server.reload(watched=True))) == 1
+
+
+def test_a_server_that_waits_for_a_change_stops_in_peace() -> None:
+    server = Server(1, watched=True)
+    server.end(1, Death(code=3))
+    assert server.tell(Stop())[-1] == Exit(0)
+
+
+def test_watched_an_old_worker_leaves_as_soon_as_a_new_one_is_ready() -> None:
+    server = watched(1)
+    server.reload(watched=True)
+    actions = server.ready_all()
+    assert of(Send, actions) == [Send(1, Order.LEAVE)]
+    assert of(Reloaded, actions) == [Reloaded(2)]
+
+
+def test_watched_a_reload_that_fails_says_so_once_and_waits_for_a_change() -> None:
+    server = watched(3)
+    server.reload(watched=True, reload_batch=3)
+    (new,) = server.booting
+    server.end(new, Death(code=3))
+    assert server.has_said("serving the old code on (generation 1); waiting for a change")
+    assert of(Spawn, server.wait(1000.0)) == []
+    assert server.generations_serving() == [1, 1, 1]
+
+
+def test_watched_all_others_follow_the_first_new_worker_at_once() -> None:
+    server = watched(3)
+    server.reload(watched=True, reload_batch=3)
+    assert len(of(Spawn, server.ready_all())) == 2
+    server.ready_all()
+    server.end_all_leaving()
+    assert server.generations_serving() == [2, 2, 2]
+
+
+def test_watched_a_successor_that_cannot_boot_is_not_tried_again_without_a_change() -> None:
+    """It imports what is on disk by then, and that can be half an edit."""
+    server = watched(2)
+    server.end(1, KILLED)
+    server.end(server.booting[0], Death(code=3))
+    assert server.has_said("1 of 2 workers serve on; waiting for a change")
+    assert of(Spawn, server.wait(1000.0)) == []
+
+
+def test_watched_a_worker_that_dies_in_service_is_replaced() -> None:
+    server = watched(1)
+    server.reload(watched=True)
+    server.ready_all()
+    server.end(2, SEGFAULT)
+    assert len(of(Spawn, server.wait(1.0))) == 1

@@ -329,6 +329,7 @@ POLICIES = st.builds(
     drain_delay=st.sampled_from([0.0, 0.0, 3.0]),
     lifetime=st.sampled_from([0.0, 0.0, 2.0, 60.0]),
     lifetime_jitter=st.sampled_from([0.0, 5.0]),
+    watched=st.sampled_from([False, False, True]),
 )
 
 
@@ -413,6 +414,8 @@ class Lifetimes(RuleBasedStateMachine):
         """When boots succeed, the target is reached, all in one generation."""
         kernel = self.kernel
         kernel.everyone_behaves_from_now_on()
+        if kernel.machine.policy.watched:  # it may wait for a change
+            kernel.reload(kernel.machine.policy, GOOD)
         kernel.advance(200.0)
         if kernel.exit_code is None and kernel.machine.mode in {Mode.STARTING, Mode.RUNNING}:
             machine = kernel.machine

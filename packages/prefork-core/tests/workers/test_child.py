@@ -13,6 +13,7 @@ from deadlines import eventually
 from serving import Forked
 from serving import Worker as Parts
 
+from prefork.autoreload.imported import Imported
 from prefork.errors import ExitCode
 from prefork.hooks import Hooks
 from prefork.process.scoreboard import Stage
@@ -52,6 +53,7 @@ class Process(Forked):
         hooks: names of hooks that leave a note when they run.
         worker_type: the class that serves.
         settings: what differs from the defaults.
+        imported: where to say what is imported.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Process(Forked):
         hooks: tuple[str, ...] = (),
         worker_type: type[Worker] = SyncWorker,
         settings: dict[str, Any] | None = None,
+        imported: Imported | None = None,
     ) -> None:
         (folder / "site_app.py").write_text(textwrap.dedent(source))
         noting = {name: self._noting(folder / "notes", name) for name in hooks}
@@ -75,6 +78,7 @@ class Process(Forked):
         )
         self.folder = folder
         self._type = worker_type
+        self._imported = imported
         super().__init__(self._be_a_worker)
 
     def _noting(self, path: Path, name: str) -> Callable[..., None]:
@@ -98,6 +102,7 @@ class Process(Forked):
             listeners=parts.listeners,
             logs=parts.logs,
             worker_type=self._type,
+            imported=self._imported,
         )
 
     def ready(self) -> None:
@@ -189,6 +194,13 @@ def test_an_application_that_raises_when_imported_is_exit_3_with_one_traceback(t
     assert process.log.count("\n  ValueError: its own") == 1
     assert "site_app.py" in process.log
     assert process.parts.heard(Report.READY) == 0
+
+
+@pytest.mark.parametrize("source", [HELLO, "raise ValueError"])
+def test_where_files_are_watched_it_says_what_it_imports(tmp_path: Path, source: str) -> None:
+    imported = Imported()
+    with Process(tmp_path, source, imported=imported):
+        eventually(lambda: str(tmp_path / "site_app.py") in imported.read())
 
 
 @pytest.mark.parametrize("spec", ["site_app:missing", "missing_module:app"])

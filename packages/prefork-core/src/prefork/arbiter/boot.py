@@ -151,6 +151,7 @@ class Boot:
             (),
             logs,
             self._loaded.origins,
+            generations.imported(settings),
         )
         server = self._server = ServerFacade(settings, logs.error, os.getpid(), first.name)
         server.num_workers = checked.workers.workers

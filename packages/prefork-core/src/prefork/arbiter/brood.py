@@ -167,7 +167,24 @@ class Brood:
         server.WORKERS[pid] = facade
         return Forked(wanted.serial, pid)
 
-    def _fork(self, ours: ArbiterEnd, generation: Generation, others: Iterable[Generation]) -> int:
+    def fork_aide(self, ours: socket.socket, others: Iterable[Generation]) -> int:
+        """Fork a process that is no worker: it has nothing of the arbiter's but its standard streams.
+
+        Args:
+            ours: the arbiter's end of the channel to it.
+            others: all generations that have something open.
+
+        Returns:
+            Its pid, 0 in the new process.
+
+        Raises:
+            OSError: no process or memory is to be had.
+        """
+        return self._fork(ours, None, others)
+
+    def _fork(
+        self, ours: ArbiterEnd | socket.socket, generation: Generation | None, others: Iterable[Generation]
+    ) -> int:
         with signals.held():
             pid = self._kernel.fork()
             if pid == 0:
@@ -178,7 +195,9 @@ class Brood:
                     os._exit(ExitCode.CRASH)
         return pid
 
-    def _let_go(self, ours: ArbiterEnd, generation: Generation, others: Iterable[Generation]) -> None:
+    def _let_go(
+        self, ours: ArbiterEnd | socket.socket, generation: Generation | None, others: Iterable[Generation]
+    ) -> None:
         """Close in the child what is the arbiter's.
 
         A copy of an arbiter's end would hide the arbiter's death from its worker; one of a
@@ -190,12 +209,12 @@ class Brood:
         for sibling in self:
             sibling.end.close()
         self._drop()
-        kept = {id(listener) for listener in generation.listeners}
+        kept = {id(listener) for listener in generation.listeners} if generation is not None else set()
         for other in others:
             for listener in other.listeners:
                 if id(listener) not in kept:
                     listener.sock.close()
-            if other.logs is not generation.logs:
+            if generation is None or other.logs is not generation.logs:
                 other.logs.close()
 
     def _live(
@@ -220,6 +239,7 @@ class Brood:
             listeners=generation.listeners,
             logs=generation.logs,
             worker_type=generation.worker_type,
+            imported=generation.imported,
         )
 
     def kill(self, serial: int, number: signal.Signals) -> None:

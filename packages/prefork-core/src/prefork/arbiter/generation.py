@@ -12,6 +12,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from prefork import autoreload
+from prefork.autoreload.imported import Imported
 from prefork.errors import ConfigError, PreforkError
 from prefork.net.listener import open_listener, parse_bind, stop_queueing
 from prefork.observe.log import open_logs
@@ -56,6 +58,7 @@ class Generation:
         listeners: what its workers accept from.
         logs: both logs.
         origins: where each setting is from.
+        imported: where its workers say which files they have imported; None when nobody watches files.
     """
 
     number: int
@@ -67,6 +70,7 @@ class Generation:
     listeners: Sequence[Listener]
     logs: Logs
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    imported: Imported | None = None
 
     @property
     def policy(self) -> Policy:
@@ -74,12 +78,14 @@ class Generation:
         settings = self.settings
         return Policy(
             workers=self.workers.workers,
-            reload_batch=settings.reload_batch,
+            # In development all at once, or old and new code would answer in turns.
+            reload_batch=settings.reload_batch or (self.workers.workers if settings.reload else 0),
             boot_timeout=settings.boot_timeout,
             graceful_timeout=settings.graceful_timeout,
             drain_delay=settings.drain_delay,
             lifetime=settings.max_worker_lifetime,
             lifetime_jitter=settings.max_worker_lifetime_jitter,
+            watched=settings.reload,
         )
 
     @property
@@ -104,11 +110,13 @@ def check(settings: Settings) -> Checked:
         settings: the settings.
 
     Raises:
-        ConfigError: an address, user, group or worker class cannot be used.
+        ConfigError: an address, user, group or worker class cannot be used, or files cannot be watched.
     """
     for text in settings.bind:
         parse_bind(text)
     identity.check_privileges(settings.user, settings.group)
+    if settings.reload:
+        autoreload.check_installed()
     return Checked(
         registry.find(registry.chosen(settings.worker_class, settings.threads)),
         identity.owner(settings.user, settings.group),
@@ -211,7 +219,17 @@ def follow(
         listeners,
         logs,
         loaded.origins,
+        old.imported or imported(settings),
     )
+
+
+def imported(settings: Settings) -> Imported | None:
+    """Return a list for what workers import, None when nobody watches files.
+
+    Args:
+        settings: reload is read.
+    """
+    return Imported() if settings.reload else None
 
 
 def enter_folder(settings: Settings, start: str) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from prefork.arbiter.brood import Born, Brood, Entry, Worker
 from prefork.arbiter.facade import ServerFacade, run_hook
 from prefork.arbiter.generation import OF_THE_START, Generation, close_listeners, quiet
+from prefork.arbiter.lookout import Lookout
 from prefork.errors import PreforkError
 from prefork.process import identity
 from prefork.process.channel import Hangup
@@ -102,6 +103,7 @@ class Loop:
     ) -> None:
         self._kernel = kernel
         self._inbox = inbox
+        self._drop = drop
         self._follow = follow
         self._server = server
         self._tell = tell
@@ -110,8 +112,14 @@ class Loop:
         self._selector.register(inbox, selectors.EVENT_READ, None)
         self._machine = Machine(first.policy, generation=first.number, slots=board.size)
         self._brood = Brood(
-            kernel=kernel, board=board, selector=self._selector, inbox=inbox, entry=entry, drop=drop
+            kernel=kernel,
+            board=board,
+            selector=self._selector,
+            inbox=inbox,
+            entry=entry,
+            drop=self._leave_to_child,
         )
+        self._lookout = Lookout(kernel, self._brood, self._selector, self._log)
         self._generations = {first.number: first}
         self._last_number = first.number
         self._present = first
@@ -151,6 +159,7 @@ class Loop:
         """
         try:
             self._step(Start())
+            self._keep_lookout()
             while self._exit_code is None:
                 try:
                     self._turn()
@@ -159,8 +168,14 @@ class Loop:
                     time.sleep(PAUSE)
         except Born as born:
             return born.live
+        self._lookout.end()
         self._selector.close()
         return self._exit_code
+
+    def _leave_to_child(self) -> None:
+        """Close in a child what only the arbiter may hold."""
+        self._lookout.close()
+        self._drop()
 
     # ------------------------------------------------------------ one turn
 
@@ -176,9 +191,12 @@ class Loop:
         for key, _ in ready:
             if isinstance(key.data, Worker):
                 self._listen(key.data)
+            elif key.data is self._lookout and self._lookout.has_changes():
+                self._reload()
         # Signals before deaths: a stop that the whole process group got explains why workers end.
         for command in self._inbox.read():
             self._obey(command)
+        self._keep_lookout()  # a stop explains its end too
         self._reap()
         self._look_at_deadlines()
         self._step(Tick())
@@ -189,13 +207,20 @@ class Loop:
         """Return when something runs out at the earliest, None for never."""
         now = self._kernel.now()
         deadline = self._brood.next_deadline(self._with_deadlines(), now)
-        times = [max(deadline, self._look_at)]
+        times = [max(deadline, self._look_at), self._lookout.next_start()]
         machine = self._machine.next_deadline()
         if machine is not None:
             times.append(machine)
         if self._control is not None:
             times.append(self._control.next_deadline(now))
         return min((at for at in times if at != float("inf")), default=None)
+
+    def _keep_lookout(self) -> None:
+        """Have files watched, unless the server is ending."""
+        if self._machine.mode in {Mode.STARTING, Mode.RUNNING}:
+            self._lookout.keep(self._present, self.generations, self._kernel.now())
+        else:
+            self._lookout.stop()
 
     def _with_deadlines(self) -> list[int]:
         states = (*SERVING, State.STOPPING)
@@ -220,6 +245,8 @@ class Loop:
     def _reap(self) -> None:
         for pid, death in self._kernel.reap():
             worker = self._brood.take(pid)
+            if self._lookout.ended(pid, death, self._kernel.now()):
+                continue
             if worker is None:
                 self._log.debug("process %d, no worker, ended: %s", pid, death)
                 continue

@@ -68,7 +68,9 @@ _SYSLOG: Final = (
 _SYSLOG_ONLY: Final = "it only concerns syslog: configure a SysLogHandler in logconfig_dict."
 _STATSD: Final = "statsd is not in this version: count from the access log (log_format = json)."
 _LOGCONFIG: Final = "load the file in the configuration file and give the result as logconfig_dict."
-_RELOAD: Final = "not in this version: send HUP after a change."
+_ENGINE: Final = (
+    "reload has one, watchfiles. The variable WATCHFILES_FORCE_POLLING makes it poll, where that is needed."
+)
 _PASTE: Final = "load it in a module: `app = paste.deploy.loadapp('config:file.ini', relative_to='.')`."
 _COMMAND: Final = "give it on the command line."
 
@@ -98,9 +100,7 @@ _ROWS: Final = (
         asks_nothing=("true", "1", "yes", "on"),
     ),
     # Debugging
-    Absent("reload", _IGNORED, _RELOAD, ("--reload",), _SWITCH),
-    Absent("reload_engine", _IGNORED, _RELOAD, ("--reload-engine",), asks_nothing=("auto",)),
-    Absent("reload_extra_files", _IGNORED, _RELOAD, ("--reload-extra-file",), _MANY),
+    Absent("reload_engine", _IGNORED, _ENGINE, ("--reload-engine",), asks_nothing=("auto", "inotify")),
     Absent("spew", _IGNORED, "use a debugger or `python -m trace`.", ("--spew",), _SWITCH),
     # Dirty arbiters
     Absent("dirty_apps", _REFUSED, _DIRTY, ("--dirty-app",), _MANY),

@@ -48,6 +48,7 @@ IDLE: Final = (
         "there is no accesslog",
         lambda given: given.accesslog is None and not given.logconfig_dict,
     ),
+    Idle("reload_extra_files", "reload is off", lambda given: not given.reload),
 )
 
 

@@ -52,7 +52,7 @@ def read(table: Table, path: Path, shown: str, module: str = "__config__") -> It
         return Origin(Source.FILE, f"{shown}:{lines[name]}" if name in lines else shown)
 
     for name, value in namespace.items():
-        if _is_setting(table, name, value):
+        if _is_setting(table, name, value, namespace):
             yield Given(name, value, origin(name))
         elif not name.startswith("_"):
             _refuse_slip(table, name, value, namespace, origin(name))
@@ -84,14 +84,15 @@ def _line(error: BaseException, path: str) -> int:
     return line
 
 
-def _is_setting(table: Table, name: str, value: object) -> bool:
+def _is_setting(table: Table, name: str, value: object, namespace: dict[str, Any]) -> bool:
     if isinstance(value, ModuleType):
         return False
     if name in HOOKS:
         return True
     if name in ABSENT:
-        # `from importlib import reload` is not gunicorn's setting of that name.
         return ABSENT[name].is_hook or not isinstance(value, FunctionType)
+    if isinstance(value, FunctionType) and value.__globals__ is not namespace:
+        return False  # `from importlib import reload` is not the setting of that name
     return name in table and table[name].in_files
 
 

@@ -45,6 +45,7 @@ _REQUESTS: Final = "Limits of a request"
 _HEADERS: Final = "Headers and proxies"
 _PROCESS: Final = "Process"
 _LOGGING: Final = "Logging"
+_DEVELOPMENT: Final = "Development"
 
 MOST_THREADS: Final = 256
 """As many as a slot of the scoreboard has records for."""
@@ -438,4 +439,25 @@ class Settings:
         dictionary(),
         None,
         help="A logging.config.dictConfig table, applied after the server's own logging is set up.",
+    )
+
+    reload: bool = option(
+        _DEVELOPMENT,
+        switch(),
+        False,
+        help=(
+            "Reload when a file of the application has changed. For development; needs"
+            " `pip install 'prefork-core[reload]'`."
+        ),
+        gunicorn="Code that cannot be loaded, whatever it raises, leaves the old code serving.",
+    )
+    reload_extra_files: tuple[str, ...] = option(
+        _DEVELOPMENT,
+        listing("FILE", "paths or glob patterns, divided by commas"),
+        (),
+        flags=("--reload-extra-file",),
+        help=(
+            "More files that reload watches, such as templates: paths, folders with all that is below, or"
+            " patterns such as `templates/**/*.html`. May be repeated."
+        ),
     )

@@ -20,12 +20,16 @@ CALM: Final = 60.0
 
 
 class Backoff:
-    """The pace at which the workers of one generation are started."""
+    """The pace at which the workers of one generation are started.
 
-    def __init__(self) -> None:
+    Args:
+        probing: whether one is tried before the others from the beginning.
+    """
+
+    def __init__(self, *, probing: bool = False) -> None:
         self._failures = 0
         self._last_failure = -inf
-        self._probing = False
+        self._probing = probing
         self.next_at = -inf
         """When the next worker may be started."""
 
@@ -44,6 +48,10 @@ class Backoff:
         self._last_failure = now
         self._probing = True
         self.next_at = now + min(FIRST_WAIT * 2.0 ** min(self._failures - 1, 20), LONGEST_WAIT)
+
+    def hold(self) -> None:
+        """Start nobody more, for ever: what comes next has a pace of its own."""
+        self.next_at = inf
 
     def succeeded(self) -> None:
         """Note that a worker is ready: the others may follow. The count of failures stays."""

@@ -123,7 +123,7 @@ class Machine:
         self.rollout: Rollout | None = None
         self.rolled_back = ""
         """Why the last reload was rolled back; empty when it was not."""
-        self._backoff = Backoff()
+        self._backoff = Backoff(probing=policy.watched)
         self._stop_at = inf
         self._stopped_at = inf
         self._exit_code = int(ExitCode.OK)
@@ -309,19 +309,22 @@ class Machine:
         self._backoff.succeeded()
         self._say(Level.INFO, f"{child} ready after {_seconds(self._now - child.born)}")
         if self.rollout is not None:
-            self.rollout.proven_at = min(self.rollout.proven_at, self._now + PROOF)
+            proof = 0.0 if self.policy.watched else PROOF
+            self.rollout.proven_at = min(self.rollout.proven_at, self._now + proof)
         if self.mode is Mode.STARTING:
             self.mode = Mode.RUNNING
             self._do(Serving())
 
     def _failed(self, child: Child, reason: str, code: int | None = None) -> None:
         """Decide what follows from the unexpected end of a member."""
-        if self.mode is Mode.STARTING:
+        if self.mode is Mode.STARTING and not self.policy.watched:
             self._give_up(code)
         elif child.served(self._now) >= LIVED:
             self._backoff.forget()
         elif self._is_new(child):
             self._roll_back(f"{child}: {reason}")
+        elif self.policy.watched and child.ready_at is None:
+            self._await_change()
         else:
             self._backoff.failed(child.born, self._now)
             wait = self._backoff.next_at - self._now
@@ -333,6 +336,14 @@ class Machine:
         self._exit_code = code if code in (ExitCode.BOOT, ExitCode.APP) else int(ExitCode.BOOT)
         self._say(Level.ERROR, f"the first worker could not boot: giving up (exit code {self._exit_code})")
         self._quit()
+
+    def _await_change(self) -> None:
+        """Start nobody more until a reload: the same code would only fail again."""
+        self._backoff.hold()
+        if not self._is_stopping:
+            serving = len(self.children.among(*SERVING))
+            left = f"{serving} of {self.target} workers serve on" if serving else "nobody serves"
+            self._say(Level.ERROR, f"{left}; waiting for a change")
 
     def _expire(self, child: Child) -> None:
         """End a state that has lasted too long."""
@@ -368,6 +379,8 @@ class Machine:
         # First, so that the line below is in the log that the server had before the reload.
         self._do(RolledBack(given_up, rollout.old_generation))
         old = f"generation {rollout.old_generation} serves on"
+        if rollout.old_policy.watched:
+            old = f"serving the old code on (generation {rollout.old_generation}); waiting for a change"
         self._say(Level.ERROR, f"reload rolled back: {reason}; {old}")
         self._adopt(rollout.old_generation, rollout.old_policy)
         self._aim_at(target)
@@ -376,7 +389,7 @@ class Machine:
         """Make a generation the present one, and every other worker one to be replaced."""
         self.generation = generation
         self.policy = policy
-        self._backoff = Backoff()
+        self._backoff = Backoff(probing=policy.watched)
         for child in self.children.among(*MEMBERS, State.RETIRING):
             present = child.generation == generation
             if present and child.state is State.RETIRING:

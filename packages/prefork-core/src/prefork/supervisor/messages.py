@@ -68,6 +68,8 @@ class Policy:
     """From ready to the search for a successor; 0 is for ever."""
     lifetime_jitter: float = 0.0
     """At most so much is added to it, other for each worker."""
+    watched: bool = False
+    """A change of the code brings the next reload: new replaces old at once, and a boot that fails waits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,11 @@ import faulthandler
 import gc
 import os
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from prefork import app as applications
+from prefork.autoreload import telling
 from prefork.errors import AppError, ExitCode, PreforkError
 from prefork.process import identity
 from prefork.worker import StopReason
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
 
+    from prefork.autoreload.imported import Imported
     from prefork.hooks import Hooks
     from prefork.net.listener import Listener
     from prefork.observe.log import Logs
@@ -58,6 +61,7 @@ class Child:
         listeners: what it accepts from.
         logs: both logs.
         worker_type: the class that serves.
+        imported: where to say which files are imported; None when nobody watches files.
     """
 
     def __init__(  # noqa: PLR0913 (each is another seam)
@@ -73,6 +77,7 @@ class Child:
         listeners: Sequence[Listener],
         logs: Logs,
         worker_type: type[Worker],
+        imported: Imported | None = None,
     ) -> None:
         self._settings = settings
         self._hooks = hooks
@@ -84,6 +89,7 @@ class Child:
         self._listeners = listeners
         self._logs = logs
         self._type = worker_type
+        self._imported = imported
         self._arbiter = os.getppid()
         self._context: WorkerContext | None = None
         self._booting = True
@@ -128,7 +134,7 @@ class Child:
             self._hooks.post_fork(self._server, self._worker)
         identity.drop_privileges(settings.user, settings.group, initgroups=settings.initgroups)
         self._type.prepare()
-        application = applications.load(settings.wsgi_app or "", settings.pythonpath)
+        application = self._load()
         self._worker.booted = True
         if self._hooks.post_worker_init is not None:
             self._hooks.post_worker_init(self._worker)
@@ -145,6 +151,10 @@ class Child:
             arbiter=self._arbiter,
         )
         return self._context
+
+    def _load(self) -> Callable[..., Any]:
+        loader = partial(applications.load, self._settings.wsgi_app or "", self._settings.pythonpath)
+        return loader() if self._imported is None else telling.load(loader, self._imported)
 
     def _boot_failed(self, error: PreforkError) -> int:
         cause = error.__cause__
