@@ -192,7 +192,7 @@ class Loop:
             if isinstance(key.data, Worker):
                 self._listen(key.data)
             elif key.data is self._lookout and self._lookout.has_changes():
-                self._reload()
+                self.reload()
         # Signals before deaths: a stop that the whole process group got explains why workers end.
         for command in self._inbox.read():
             self._obey(command)
