@@ -105,6 +105,33 @@ def test_slots_do_not_overlap() -> None:
     assert [board.slot(index).generation for index in range(8)] == list(range(1, 9))
 
 
+def test_the_sums_of_a_slot_are_those_of_all_its_threads() -> None:
+    slot = slot_of_a_new_board()
+    slot.clear(1, Stage.READY, 3)
+    for number in range(3):
+        for _ in range(number + 1):
+            slot.thread(number).begin(b"GET /", 1.0)
+            slot.thread(number).count_queued(0.25)
+            slot.thread(number).end()
+    slot.thread(2).count_error()
+    assert slot.sums() == (6, 1, 1.5, 6)
+    assert slot.sums() == (slot.requests, slot.errors, slot.queued, slot.measured)
+
+
+def test_the_request_that_began_first_is_found_without_reading_the_others() -> None:
+    slot = slot_of_a_new_board()
+    slot.clear(1, Stage.READY, 4)
+    assert slot.in_hand() == (0, None)
+    for number, started in ((0, 7.0), (1, 3.0), (3, 5.0)):
+        slot.thread(number).begin(b"GET /%d" % number, started)
+    assert slot.in_hand() == (3, slot.current()[0])
+    slot.thread(1).end()
+    busy, oldest = slot.in_hand()
+    assert busy == 2
+    assert oldest is not None
+    assert oldest.target == "/3"
+
+
 def test_a_slot_outside_of_the_board_is_an_error() -> None:
     with pytest.raises(IndexError, match="slot 4 of 4"):
         Scoreboard(4).slot(4)

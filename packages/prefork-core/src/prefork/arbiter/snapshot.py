@@ -15,7 +15,7 @@ from prefork.net.tcpinfo import waiting_connections
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from prefork.arbiter.brood import Brood
+    from prefork.arbiter.brood import Brood, Worker
     from prefork.arbiter.generation import Generation
     from prefork.process.scoreboard import Slot
     from prefork.supervisor.children import Child
@@ -28,7 +28,8 @@ def counted(slot: Slot) -> Totals:
     Args:
         slot: its part of the scoreboard.
     """
-    return Totals(slot.requests, slot.errors, slot.shed, slot.queued, slot.measured)
+    requests, errors, queued, measured = slot.sums()
+    return Totals(requests, errors, slot.shed, queued, measured)
 
 
 def look(
@@ -52,9 +53,10 @@ def look(
         uptime: how long ago that was, in seconds.
         now: monotonic seconds.
     """
+    living = {worker.serial: counted(worker.slot) for worker in brood}
     totals = brood.past
-    for worker in brood:
-        totals = totals.plus(counted(worker.slot))
+    for sums in living.values():
+        totals = totals.plus(sums)
     return Snapshot(
         version=__version__,
         pid=pid,
@@ -64,29 +66,30 @@ def look(
         generation=machine.generation,
         target=machine.target,
         rolled_back=machine.rolled_back,
-        seats=tuple(_seat(child, brood, now) for child in machine.children),
+        seats=tuple(
+            _seat(child, brood.get(child.serial), living.get(child.serial, Totals()), now)
+            for child in machine.children
+        ),
         listeners=_listeners(generations),
         totals=totals,
     )
 
 
-def _seat(child: Child, brood: Brood, now: float) -> Seat:
-    worker = brood.get(child.serial)
+def _seat(child: Child, worker: Worker | None, sums: Totals, now: float) -> Seat:
     found = (child.slot, child.pid, child.generation, child.state.value, now - child.born)
     if worker is None:  # it is about to be forked
         return Seat(*found, threads=0, busy=0, requests=0, errors=0, connections=0, idle=0, oldest=None)
     slot = worker.slot
-    in_hand = slot.current()
+    busy, first = slot.in_hand()
     oldest = None
-    if in_hand:
-        first = in_hand[0]
+    if first is not None:
         oldest = InHand(first.method, first.target, max(0.0, now - first.started), first.phase.name.lower())
     return Seat(
         *found,
         threads=slot.threads,
-        busy=len(in_hand),
-        requests=slot.requests,
-        errors=slot.errors,
+        busy=busy,
+        requests=sums.requests,
+        errors=sums.errors,
         connections=slot.connections,
         idle=slot.idle,
         oldest=oldest,

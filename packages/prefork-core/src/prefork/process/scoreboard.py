@@ -35,6 +35,11 @@ _BEGIN: Final = struct.Struct(f"=dqd{_LINE_SIZE}s")
 SLOT_SIZE: Final = -(-(_HEADER_SIZE + THREADS * _RECORD_SIZE) // _PAGE) * _PAGE
 """Whole pages, of which those are touched that have a record in use: a worker with few threads costs one."""
 
+_SUMS: Final = struct.Struct("=qqdq")
+"""The first four words of a record."""
+_WHEN: Final = struct.Struct("=qd")
+"""Phase and started."""
+
 # Words of the board's own page.
 _REACH: Final = 0
 
@@ -57,6 +62,7 @@ _DEADLINE: Final = 4
 _PHASE: Final = 5
 _STARTED: Final = 6
 _BEGIN_OFFSET: Final = _DEADLINE * _WORD
+_WHEN_OFFSET: Final = _PHASE * _WORD
 
 
 class Stage(IntEnum):
@@ -95,6 +101,15 @@ class Current(NamedTuple):
     deadline: float
     """When it must have shown progress, in monotonic seconds; 0.0 for never."""
     phase: Phase
+
+
+class Sums(NamedTuple):
+    """What the threads of a worker have counted, all together; see the properties of `Slot`."""
+
+    requests: int
+    errors: int
+    queued: float
+    measured: int
 
 
 class ThreadRecord:
@@ -341,6 +356,21 @@ class Slot:
     @idle.setter
     def idle(self, idle: int) -> None:
         self._ints[_IDLE] = idle
+
+    def sums(self) -> Sums:
+        """Return what all threads have counted, in one pass: there may be thousands of them in a server."""
+        counted = [_SUMS.unpack_from(self._bytes, begin) for begin in self._begins()]
+        requests, errors, queued, measured = map(sum, zip(*counted, strict=True))
+        return Sums(requests, errors, queued, measured)
+
+    def in_hand(self) -> tuple[int, Current | None]:
+        """Return how many threads have a request in hand, and the one that began first, in one pass."""
+        looks = [_WHEN.unpack_from(self._bytes, begin + _WHEN_OFFSET) for begin in self._begins()]
+        started = [(since, number) for number, (phase, since) in enumerate(looks) if phase != _NOTHING]
+        return len(started), self.thread(min(started)[1]).request() if started else None
+
+    def _begins(self) -> range:
+        return range(_HEADER_SIZE, _HEADER_SIZE + max(self.threads, 1) * _RECORD_SIZE, _RECORD_SIZE)
 
     def current(self) -> list[Current]:
         """Return the requests in hand, the one that began first in front."""
