@@ -32,7 +32,8 @@ KILLED = Death(signal=9, signal_name="SIGKILL")
 def generation(folder: Path, number: int = 1, **settings: Any) -> Generation:
     logs: Any = None
     given = Settings(**{"reload": True, **settings})
-    return Generation(number, given, Hooks(), str(folder), SyncWorker, Count(1, ""), (), logs, Imported())
+    common = (given, Hooks(), str(folder), SyncWorker, Count(1, ""), (), logs)
+    return Generation(number, *common, imported=Imported())
 
 
 class Brood:
