@@ -30,6 +30,14 @@ def warnings_of(folder: Path, *arguments: str) -> tuple[str, ...]:
             ),
         ),
         (
+            ["--max-worker-memory=300m", "--max-worker-memory-hard=300m"],
+            ["--max-worker-memory-hard=400m"],
+            (
+                "flag --max-worker-memory: max_worker_memory has no effect:"
+                " max_worker_memory_hard is not above it"
+            ),
+        ),
+        (
             ["--min-rate=50", "--body-timeout=0", "--write-timeout=0"],
             ["--write-timeout=5"],
             "flag --min-rate: min_rate has no effect: body_timeout and write_timeout are 0",

@@ -52,6 +52,19 @@ def test_a_size_that_could_be_read_two_ways_or_is_out_of_range_is_refused(wrong:
 
 
 @pytest.mark.parametrize(
+    ("text", "found"), [("80%", "80%"), (" 7 % ", "7%"), ("100%", "100%"), ("2g", 2 * 1024**3), (0, 0)]
+)
+def test_a_share_stays_one_and_a_size_is_a_size(text: object, found: object) -> None:
+    assert kinds.size_or_share(2**40).read(text) == found
+
+
+@pytest.mark.parametrize("wrong", ["0%", "101%", "-5%", "1.5%", "%", "80 percent", 0.8, 2**40 + 1, None])
+def test_a_share_of_nothing_or_of_more_than_all_is_refused(wrong: object) -> None:
+    with pytest.raises(Misfit):
+        kinds.size_or_share(2**40).read(wrong)
+
+
+@pytest.mark.parametrize(
     ("given_mode", "mode"), [("660", 0o660), ("0o660", 0o660), ("0007", 7), (0o27, 0o27)]
 )
 def test_a_mode_as_a_text_is_octal_and_as_a_number_is_what_it_is(given_mode: object, mode: int) -> None:
@@ -175,6 +188,7 @@ _KINDS: tuple[Kind[Any], ...] = (
     kinds.whole(),
     kinds.whole_or_auto(1, 4),
     kinds.size(0, 10),
+    kinds.size_or_share(10),
     kinds.seconds(),
     kinds.mode(),
     kinds.optional_mode(),

@@ -40,9 +40,11 @@ from prefork.supervisor.messages import (
     Stopping,
     StopQueueing,
     Tick,
+    Weighed,
 )
 
 KILLED = Death(signal=9, signal_name="SIGKILL")
+MIB = 1024**2
 SEGFAULT = Death(signal=11, signal_name="SIGSEGV")
 
 
@@ -488,6 +490,65 @@ def test_workers_that_got_old_in_a_reload_need_no_successor() -> None:
         server.end_all_leaving()
     assert server.generations_serving() == [2, 2]
     assert not server.has_said("max_worker_lifetime")
+
+
+def test_a_worker_that_has_grown_too_large_leaves_when_its_successor_is_ready() -> None:
+    server = Server.running(2, memory=400 * MIB)
+    server.tell(Weighed(1, 100 * MIB))
+    actions = server.tell(Weighed(1, 512 * MIB))
+    assert (len(of(Spawn, actions)), of(Send, actions), of(Abort, actions)) == (1, [], [])
+    assert server.has_said(
+        "worker 1001 (slot 0, generation 1) has 512 MiB of its own (max_worker_memory 400 MiB):"
+        " starting its successor"
+    )
+    assert of(Send, server.ready_all()) == [Send(1, Order.LEAVE)]
+
+
+def test_a_worker_above_the_hard_limit_is_aborted_replaced_and_then_killed() -> None:
+    server = Server.running(2, memory_hard=400 * MIB)
+    actions = server.tell(Weighed(1, 512 * MIB))
+    why = "has 512 MiB of its own (max_worker_memory_hard 400 MiB)"
+    assert (of(Abort, actions), len(of(Spawn, actions))) == ([Abort(1, why)], 1)
+    assert of(Kill, server.wait(1.0)) == [Kill(1, "did not end on SIGABRT")]
+
+
+def test_a_worker_that_leaves_is_killed_above_the_hard_limit_too() -> None:
+    server = Server.running(2, memory_hard=400 * MIB)
+    server.tell(Resize(-1))
+    (leaving,) = server.leaving
+    assert len(of(Abort, server.tell(Weighed(leaving, 512 * MIB)))) == 1
+    assert of(Abort, server.tell(Weighed(leaving, 512 * MIB))) == [], "once"
+
+
+def test_workers_that_are_too_large_at_once_are_started_ever_more_slowly() -> None:
+    server = Server.running(1, memory_hard=400 * MIB, memory=300 * MIB)
+    starts = []
+    for _ in range(5):
+        server.tell(Weighed(server.serving[0], 512 * MIB))
+        began = server.now
+        while not server.booting:
+            server.wait(0.05)
+        starts.append(server.now - began)
+        server.ready_all()
+        server.wait(1.0)
+    assert starts[0] == 0.0, "the first one had lived"
+    assert starts[4] > 2 * starts[2] > 0.0
+
+
+def test_a_new_generation_that_is_too_large_is_rolled_back() -> None:
+    server = Server.running(2)
+    server.reload(memory_hard=400 * MIB)
+    new = server.booting[0]
+    server.ready(new)
+    server.wait(0.5)
+    server.tell(Weighed(new, 512 * MIB))
+    assert server.has_said("reload rolled back: worker 1003 (slot 2, generation 2): has 512 MiB of its own")
+    assert server.generations_serving() == [1, 1]
+
+
+def test_a_weight_of_nobody_changes_nothing() -> None:
+    server = Server(1, memory_hard=400 * MIB)
+    assert server.tell(Weighed(1, 512 * MIB)) == server.tell(Weighed(77, 512 * MIB)) == []
 
 
 # ---------------------------------------------------------------- reload

@@ -46,6 +46,7 @@ from prefork.supervisor.messages import (
     Start,
     Stop,
     Tick,
+    Weighed,
 )
 
 if TYPE_CHECKING:
@@ -273,6 +274,11 @@ class Kernel:
         self._doom(self.processes[serial])
         self.tell(Discard(serial))
 
+    def weigh(self, serial: int, weight: int) -> None:
+        if 0 < self.machine.policy.memory_hard < weight:
+            self._doom(self.processes[serial])
+        self.tell(Weighed(serial, weight))
+
     def reload(self, policy: Policy, fate: Fate) -> None:
         generation = max(self.fates) + 1
         self.fates[generation] = fate
@@ -330,6 +336,9 @@ POLICIES = st.builds(
     lifetime=st.sampled_from([0.0, 0.0, 2.0, 60.0]),
     lifetime_jitter=st.sampled_from([0.0, 5.0]),
     watched=st.sampled_from([False, False, True]),
+    memory=st.sampled_from([0, 0, 100]),
+    memory_hard=st.sampled_from([0, 0, 500]),
+    memory_total=st.sampled_from([0, 0, 600]),
 )
 
 
@@ -399,6 +408,13 @@ class Lifetimes(RuleBasedStateMachine):
         serial = self.pick(number)
         if serial is not None and self.kernel.processes[serial].booted:
             self.kernel.send(serial, Reported(serial, Report.RETIRE))
+
+    @precondition(runs)
+    @rule(number=st.integers(0, 50), weight=st.sampled_from([20, 60, 90, 110, 200, 450, 600]))
+    def a_worker_is_weighed(self, number: int, weight: int) -> None:
+        serial = self.pick(number)
+        if serial is not None:
+            self.kernel.weigh(serial, weight)
 
     @rule(number=st.integers(0, 50), report=st.sampled_from(Report))
     def a_word_comes_at_the_wrong_time(self, number: int, report: Report) -> None:

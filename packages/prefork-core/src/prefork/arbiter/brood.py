@@ -122,6 +122,10 @@ class Brood:
         """Return a child by its serial number, None when it is not here."""
         return self._by_serial.get(serial)
 
+    def among(self, serials: Iterable[int]) -> list[Worker]:
+        """Return the children of some serial numbers that are here."""
+        return [worker for worker in map(self.get, serials) if worker is not None]
+
     def __iter__(self) -> Iterator[Worker]:
         return iter(list(self._by_serial.values()))
 

@@ -17,7 +17,7 @@ from prefork.autoreload.imported import Imported
 from prefork.errors import ConfigError, PreforkError
 from prefork.net.listener import open_listener, parse_bind, stop_queueing
 from prefork.observe.log import open_logs
-from prefork.process import cpus, identity
+from prefork.process import cpus, identity, memory
 from prefork.settings.schema import MOST_WORKERS
 from prefork.supervisor.messages import Policy
 from prefork.workers import registry
@@ -86,6 +86,9 @@ class Generation:
             lifetime=settings.max_worker_lifetime,
             lifetime_jitter=settings.max_worker_lifetime_jitter,
             watched=settings.reload,
+            memory=settings.max_worker_memory,
+            memory_hard=settings.max_worker_memory_hard,
+            memory_total=memory.allowance(settings.max_memory),
         )
 
     @property
@@ -110,13 +113,15 @@ def check(settings: Settings) -> Checked:
         settings: the settings.
 
     Raises:
-        ConfigError: an address, user, group or worker class cannot be used, or files cannot be watched.
+        ConfigError: an address, user, group or worker class cannot be used, files cannot be watched, or a
+            limit cannot be kept.
     """
     for text in settings.bind:
         parse_bind(text)
     identity.check_privileges(settings.user, settings.group)
     if settings.reload:
         autoreload.check_installed()
+    memory.check(settings)
     return Checked(
         registry.find(registry.chosen(settings.worker_class, settings.threads)),
         identity.owner(settings.user, settings.group),

@@ -18,6 +18,7 @@ from prefork.arbiter.brood import Born, Brood, Entry, Worker
 from prefork.arbiter.facade import ServerFacade, run_hook
 from prefork.arbiter.generation import OF_THE_START, Generation, close_listeners, quiet
 from prefork.arbiter.lookout import Lookout
+from prefork.arbiter.weighing import Weighing
 from prefork.errors import PreforkError
 from prefork.process import identity
 from prefork.process.channel import Hangup
@@ -125,6 +126,7 @@ class Loop:
         self._present = first
         self._closing: list[object] = []
         self._look_at = 0.0
+        self._weighing = Weighing(kernel)
         self._title = ""
         self._exit_code: int | None = None
         self._control = control
@@ -199,6 +201,7 @@ class Loop:
         self._keep_lookout()  # a stop explains its end too
         self._reap()
         self._look_at_deadlines()
+        self._look_at_memory()
         self._step(Tick())
         if self._control is not None:
             self._control.turn(ready, self._kernel.now())
@@ -207,7 +210,7 @@ class Loop:
         """Return when something runs out at the earliest, None for never."""
         now = self._kernel.now()
         deadline = self._brood.next_deadline(self._with_deadlines(), now)
-        times = [max(deadline, self._look_at), self._lookout.next_start()]
+        times = [max(deadline, self._look_at), self._lookout.next_start(), self._weighing.next_at]
         machine = self._machine.next_deadline()
         if machine is not None:
             times.append(machine)
@@ -232,6 +235,12 @@ class Loop:
             return
         for worker in self._brood.late(self._with_deadlines(), now):
             self._step(Overdue(worker.serial))
+
+    def _look_at_memory(self) -> None:
+        serials = self._with_deadlines() if self._machine.policy.weighs else ()
+        weighed = self._weighing.look({worker.serial: worker.pid for worker in self._brood.among(serials)})
+        if weighed is not None:
+            self._step(weighed)
 
     def _listen(self, worker: Worker) -> None:
         """Take in what a worker says."""

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from prefork.process import cgroups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_CGROUPS: Final = Path("/sys/fs/cgroup")
-_MEMBERSHIP: Final = Path("/proc/self/cgroup")
+    from pathlib import Path
 
 
 class Count(NamedTuple):
@@ -47,37 +45,14 @@ def available() -> float:
     return min(_affinity(), quota())
 
 
-def quota(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> float:
+def quota(root: Path = cgroups.ROOT, membership: Path = cgroups.MEMBERSHIP) -> float:
     """Return the CPUs that cgroups allow, infinite without a limit.
 
-    The least limit of the process's own group and all those above it counts.
-
     Args:
-        cgroups: where they are mounted.
+        root: where cgroups are mounted.
         membership: the kernel's list of the groups that the process is in.
     """
-    try:
-        lines = membership.read_text("ascii").splitlines()
-    except (OSError, ValueError):
-        return math.inf
-    limits: list[float] = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            limits += [_quota_v2(folder) for folder in _upwards(cgroups, path)]
-        elif "cpu" in controllers.split(","):
-            roots = (cgroups / controllers, cgroups / "cpu")
-            limits += [_quota_v1(folder) for root in roots for folder in _upwards(root, path)]
-    return min(limits, default=math.inf)
-
-
-def _upwards(root: Path, path: str) -> Iterator[Path]:
-    """Yield a group's folder and those above it. A container sees its own group as the root."""
-    folder = root / path.lstrip("/")
-    while folder != root:
-        yield folder
-        folder = folder.parent
-    yield root
+    return cgroups.least("cpu", _quota_v2, _quota_v1, root, membership)
 
 
 def _quota_v2(folder: Path) -> float:

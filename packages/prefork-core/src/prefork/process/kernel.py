@@ -13,6 +13,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from prefork.process import memory
 from prefork.supervisor.messages import Death
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class Kernel(Protocol):
 
     def reap(self) -> Iterator[tuple[int, Death]]:
         """Yield the children that have ended, ours or not, without waiting."""
+
+    def private_memory(self, pid: int) -> int | None:
+        """Return how many bytes of memory a process shares with no other; None when that is not known."""
 
 
 class Unix:
@@ -77,6 +81,10 @@ class Unix:
             if pid == 0:
                 return
             yield pid, death_of(status)
+
+    def private_memory(self, pid: int) -> int | None:
+        """Return how many bytes of memory a process shares with no other; None when that is not known."""
+        return memory.private(pid)
 
 
 def death_of(status: int) -> Death:

@@ -33,6 +33,11 @@ IDLE: Final = (
         lambda given: not given.max_worker_lifetime,
     ),
     Idle(
+        "max_worker_memory",
+        "max_worker_memory_hard is not above it",
+        lambda given: 0 < given.max_worker_memory_hard <= given.max_worker_memory,
+    ),
+    Idle(
         "min_rate",
         "body_timeout and write_timeout are 0",
         lambda given: not given.body_timeout and not given.write_timeout,

@@ -27,6 +27,7 @@ _PART: Final = r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)"
 _DURATION_PART: Final = re.compile(_PART)
 _DURATION: Final = re.compile(f"(?:{_PART})+")
 _SIZE: Final = re.compile(r"([0-9]{1,15})\s*(?:([kmg])(?:ib)?|b)?", re.IGNORECASE)
+_SHARE: Final = re.compile(r"([0-9]{1,3})\s*%")
 _OCTAL: Final = re.compile(r"(?:0o)?([0-7]{1,6})", re.IGNORECASE)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _FIELD_VALUE: Final = re.compile(r"(?:[!-~](?:[ !-~]*[!-~])?)?")
@@ -123,17 +124,20 @@ def whole_or_auto(at_least: int, at_most: int) -> Kind[int | Literal["auto"]]:
 
 def size(at_least: int, at_most: int) -> Kind[int]:
     """Return the kind of byte counts; k, m and g are powers of 1,024."""
-
-    def read(given: object) -> int:
-        if not isinstance(given, str):
-            return _within(_whole(given), at_least, at_most)
-        found = _SIZE.fullmatch(given.strip())
-        if not found:
-            raise Misfit
-        return _within(int(found[1]) * _BYTES_OF[(found[2] or "").lower()], at_least, at_most)
-
     expects = f'a size in bytes such as 8190, "64k" or "1MiB", {_range(at_least, at_most)}'
-    return Kind(expects, read, "SIZE")
+    return Kind(expects, lambda given: _within(_size(given), at_least, at_most), "SIZE")
+
+
+def size_or_share(at_most: int) -> Kind[int | str]:
+    """Return the kind of byte counts that may be a share, such as "80%", of what there is."""
+
+    def read(given: object) -> int | str:
+        found = _SHARE.fullmatch(given.strip()) if isinstance(given, str) else None
+        if found is None:
+            return _within(_size(given), 0, at_most)
+        return f"{_within(int(found[1]), 1, 100)}%"
+
+    return Kind('a size in bytes such as "2g", or a share from "1%" to "100%"', read, "SIZE|PERCENT")
 
 
 def seconds() -> Kind[float]:
@@ -310,6 +314,15 @@ def _seconds_of_text(given: str) -> float:
         parts = _DURATION_PART.findall(given)
         return _seconds(sum(float(number) * _SECONDS_OF[unit] for number, unit in parts))
     raise Misfit
+
+
+def _size(given: object) -> int:
+    if not isinstance(given, str):
+        return _whole(given)
+    found = _SIZE.fullmatch(given.strip())
+    if not found:
+        raise Misfit
+    return int(found[1]) * _BYTES_OF[(found[2] or "").lower()]
 
 
 def _mode(given: object) -> int:

@@ -27,6 +27,7 @@ from prefork.settings.kinds import (
     optional_text,
     seconds,
     size,
+    size_or_share,
     switch,
     text,
     whole,
@@ -52,6 +53,8 @@ MOST_THREADS: Final = 256
 
 MOST_WORKERS: Final = 512
 """Two generations, old and new, must fit into the scoreboard's 1,024 slots."""
+
+_MOST_MEMORY: Final = 2**50
 
 DEFAULT_ACCESS_FORMAT: Final = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 
@@ -180,6 +183,30 @@ class Settings:
         seconds(),
         0.0,
         help="Add up to this to max_worker_lifetime, so that workers are not replaced together. Seconds.",
+    )
+    max_worker_memory: int = option(
+        _WORKERS,
+        size(0, _MOST_MEMORY),
+        0,
+        help=(
+            "Replace a worker that has grown and has more memory of its own, the successor first. What it"
+            " shares with other processes does not count. Bytes; 0 never."
+        ),
+    )
+    max_worker_memory_hard: int = option(
+        _WORKERS,
+        size(0, _MOST_MEMORY),
+        0,
+        help="Kill a worker that has more memory of its own, with its requests. Bytes; 0 never.",
+    )
+    max_memory: int | str = option(
+        _WORKERS,
+        size_or_share(_MOST_MEMORY),
+        0,
+        help=(
+            "Replace the largest worker that has grown while all together have more memory of their own."
+            " Bytes, or a share such as `80%` of what the cgroup, or the machine, has; 0 never."
+        ),
     )
     reload_batch: int = option(
         _WORKERS,

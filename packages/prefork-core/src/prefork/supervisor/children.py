@@ -68,6 +68,10 @@ class Child:
     """When it has served for max_worker_lifetime."""
     wants_successor: str = ""
     """Why it is to be replaced, in words that go on after its name; empty while it is not."""
+    weighings: int = 0
+    first_weight: int = 0
+    weight: int = 0
+    """Bytes of memory that it shares with no other process, when last weighed."""
 
     def enter(self, state: State, deadline: float = inf) -> None:
         """Change the state.
@@ -83,6 +87,12 @@ class Child:
             raise ValueError(f"{self} cannot go from {self.state.value} to {state.value}")
         self.state = state
         self.deadline = deadline
+
+    def weigh(self, weight: int) -> None:
+        """Note how many bytes of memory it shares with no other process."""
+        self.weighings += 1
+        self.weight = weight
+        self.first_weight = self.first_weight or weight
 
     def served(self, now: float) -> float:
         """Return for how many seconds it has been ready; 0.0 when it never was."""

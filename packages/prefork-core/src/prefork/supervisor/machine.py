@@ -20,7 +20,7 @@ from math import inf
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from prefork.errors import ExitCode
-from prefork.supervisor import recycling, staffing
+from prefork.supervisor import recycling, staffing, weight
 from prefork.supervisor.backoff import Backoff
 from prefork.supervisor.children import MEMBERS, SERVING, Children, State
 from prefork.supervisor.messages import (
@@ -53,6 +53,7 @@ from prefork.supervisor.messages import (
     Stopping,
     StopQueueing,
     Tick,
+    Weighed,
 )
 from prefork.supervisor.staffing import Rollout
 
@@ -124,6 +125,7 @@ class Machine:
         self.rolled_back = ""
         """Why the last reload was rolled back; empty when it was not."""
         self._backoff = Backoff(probing=policy.watched)
+        self._scales = weight.Scales()
         self._stop_at = inf
         self._stopped_at = inf
         self._exit_code = int(ExitCode.OK)
@@ -271,11 +273,18 @@ class Machine:
         child = self.children.get(event.serial)
         if child is None or child.state not in SERVING | {State.STOPPING}:
             return
-        was = child.state
-        reason = "made no progress within timeout"
-        self._abort(child, reason)
-        if was is State.READY:
-            self._failed(child, reason)
+        self._abort_one_that_served(child, "made no progress within timeout")
+
+    def _on_weighed(self, event: Weighed) -> None:
+        child = self.children.get(event.serial)
+        if child is None or child.state not in SERVING | {State.STOPPING}:
+            return
+        child.weigh(event.weight)
+        if reason := weight.fatal(child, self.policy):
+            self._abort_one_that_served(child, reason)
+            return
+        for warning in self._scales.judge(self.children, child, self.policy):
+            self._say(Level.WARNING, warning)
 
     def _on_discard(self, event: Discard) -> None:
         child = self.children.get(event.serial)
@@ -519,6 +528,12 @@ class Machine:
         child.enter(State.ABORTED, self._now + ABORT_GRACE)
         self._do(Abort(child.serial, why))
 
+    def _abort_one_that_served(self, child: Child, why: str) -> None:
+        was = child.state
+        self._abort(child, why)
+        if was is State.READY:
+            self._failed(child, why)
+
     def _kill(self, child: Child, why: str) -> None:
         child.enter(State.KILLED, self._now + REAP_GRACE)
         self._do(Kill(child.serial, why))
@@ -538,6 +553,7 @@ class Machine:
         HungUp: _on_hung_up,
         Overdue: _on_overdue,
         Discard: _on_discard,
+        Weighed: _on_weighed,
         Reaped: _on_reaped,
         Reload: _on_reload,
         Resize: _on_resize,

@@ -70,6 +70,17 @@ class Policy:
     """At most so much is added to it, other for each worker."""
     watched: bool = False
     """A change of the code brings the next reload: new replaces old at once, and a boot that fails waits."""
+    memory: int = 0
+    """Bytes of its own with which a worker gets a successor; 0 is no limit."""
+    memory_hard: int = 0
+    """Bytes of its own with which a worker is killed; 0 is no limit."""
+    memory_total: int = 0
+    """Bytes of their own of all workers with which the largest gets a successor; 0 is no limit."""
+
+    @property
+    def weighs(self) -> bool:
+        """Whether anybody wants to know how much memory a worker has."""
+        return bool(self.memory or self.memory_hard or self.memory_total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +160,14 @@ class Discard:
 
 
 @dataclass(frozen=True, slots=True)
+class Weighed:
+    """It was looked how much memory a worker has: bytes that it shares with no other process."""
+
+    serial: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reaped:
     """A child has ended, and its pid is free."""
 
@@ -192,6 +211,7 @@ Event = (
     | HungUp
     | Overdue
     | Discard
+    | Weighed
     | Reaped
     | Reload
     | Resize
