@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 import textwrap
@@ -547,3 +548,35 @@ def test_the_logs_import_neither_json_nor_dictconfig_until_they_are_asked_for(tm
         "open_logs(Settings(accesslog='-')); print(sorted({'json', 'logging.config'} & set(sys.modules)))"
     )
     assert run(script, tmp_path).stdout == "[]\n"
+
+
+# ------------------------------------------------------------------------------------------- statsd
+
+
+def test_requests_and_records_are_counted_where_statsd_host_says(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(tmp_path / "statsd.sock"))
+        server.settimeout(20.0)
+        host = f"unix://{tmp_path}/statsd.sock"
+        with opened(errorlog=str(tmp_path / "log"), statsd_host=host, statsd_prefix="shop") as logs:
+            logs.error.error("broken")
+            assert server.recv(4096) == b"shop.gunicorn.log.error:1|c"
+            assert logs.access is not None
+            logs.access.write(REQUEST)
+            assert b"shop.gunicorn.requests:1|c\n" in server.recv(4096)
+        assert "broken" in (tmp_path / "log").read_text()
+
+
+def test_a_statsd_host_that_cannot_be_used_leaves_nothing_open(tmp_path: Path) -> None:
+    before = open_descriptors()
+    with pytest.raises(ConfigError, match="statsd_host"):
+        open_logs(Settings(errorlog=str(tmp_path / "log"), statsd_host="localhost:http"))
+    assert open_descriptors() == before
+
+
+def test_closed_logs_count_nothing_any_more(tmp_path: Path) -> None:
+    before = open_descriptors()
+    with opened(errorlog=str(tmp_path / "log"), statsd_host="127.0.0.1:9") as logs:
+        handlers = len(logs.error.handlers)
+    assert len(logs.error.handlers) == handlers - 2
+    assert open_descriptors() == before

@@ -85,6 +85,8 @@ def test_what_changes_security_or_behaviour_is_refused(name: str) -> None:
     assert ABSENT[name].verdict is Verdict.REFUSED
 
 
-@pytest.mark.parametrize("name", ["worker_tmp_dir", "preload_app", "control_socket_mode", "statsd_prefix"])
+@pytest.mark.parametrize(
+    "name", ["worker_tmp_dir", "preload_app", "control_socket_mode", "enable_backlog_metric"]
+)
 def test_what_only_tunes_is_ignored(name: str) -> None:
     assert ABSENT[name].verdict is Verdict.IGNORED

@@ -58,6 +58,16 @@ def warnings_of(folder: Path, *arguments: str) -> tuple[str, ...]:
             "flag --access-logformat: access_log_format has no effect: there is no accesslog",
         ),
         (
+            ["--statsd-prefix=shop"],
+            ["--statsd-host=localhost"],
+            "flag --statsd-prefix: statsd_prefix has no effect: there is no statsd_host",
+        ),
+        (
+            ["--dogstatsd-tags=zone:eu"],
+            ["--statsd-host=localhost"],
+            "flag --dogstatsd-tags: dogstatsd_tags has no effect: there is no statsd_host",
+        ),
+        (
             ["--reload-extra-file=prices.toml"],
             ["--reload"],
             "flag --reload-extra-file: reload_extra_files has no effect: reload is off",

@@ -40,6 +40,9 @@ _OF_THE_LOGS: Final = (
     "loglevel",
     "log_format",
     "logconfig_dict",
+    "statsd_host",
+    "statsd_prefix",
+    "dogstatsd_tags",
 )
 
 

@@ -128,6 +128,7 @@ class Loop:
         self._look_at = 0.0
         self._weighing = Weighing(kernel)
         self._title = ""
+        self._serving = 0
         self._exit_code: int | None = None
         self._control = control
         if control is not None:
@@ -183,6 +184,7 @@ class Loop:
 
     def _turn(self) -> None:
         self._show_title()
+        self._count_workers()
         planned = self._wake_at()
         timeout = None if planned is None else max(0.0, planned - self._kernel.now())
         ready = self._selector.select(timeout)
@@ -449,6 +451,13 @@ class Loop:
         self._closing = [listener for listener in self._closing if listener not in gone.listeners]
         if all(generation.logs is not gone.logs for generation in remaining):
             gone.logs.close()
+
+    def _count_workers(self) -> None:
+        """Tell the statsd server how many workers serve, if that has changed."""
+        serving = len(self._machine.children.among(*SERVING))
+        if serving != self._serving and self._present.logs.statsd is not None:
+            self._serving = serving
+            self._present.logs.statsd.gauge("workers", serving)
 
     def _show_title(self) -> None:
         machine = self._machine

@@ -24,6 +24,7 @@ from prefork.observe.destination import Destination
 from prefork.observe.logconfig import ACCESS, Table
 from prefork.observe.records import LOGGER as ERROR
 from prefork.observe.records import RENDERERS, note
+from prefork.observe.statsd import CountingAccessLog, CountingHandler, Statsd
 from prefork.settings.schema import DEFAULT_ACCESS_FORMAT
 
 if TYPE_CHECKING:
@@ -119,11 +120,13 @@ class Logs:
 
     Attributes:
         error: the logger `prefork.error`.
-        access: the access log, None if there is none.
+        access: the access log, None if there is none and nothing is counted.
+        statsd: where things are counted, None if nowhere.
     """
 
     __slots__ = (
         "_complaints",
+        "_counter",
         "_error_file",
         "_files",
         "_handler",
@@ -132,6 +135,7 @@ class Logs:
         "_table_files",
         "access",
         "error",
+        "statsd",
     )
 
     def __init__(
@@ -144,9 +148,12 @@ class Logs:
         access_file: Destination | None,
         table: Table | None,
         complaints: _Complaints,
+        statsd: Statsd | None = None,
     ) -> None:
         self.error = logging.getLogger(ERROR)
-        self.access = access
+        self.access = access if statsd is None else CountingAccessLog(statsd, access)
+        self.statsd = statsd
+        self._counter = None if statsd is None else CountingHandler(statsd)
         self._level = level
         self._handler = handler
         self._error_file = error_file
@@ -176,6 +183,11 @@ class Logs:
             raise
 
     def _configure(self) -> None:
+        self._configure_handlers()
+        if self._counter is not None:
+            self.error.addHandler(self._counter)
+
+    def _configure_handlers(self) -> None:
         for name, level in ((ERROR, self._level), (ACCESS, logging.INFO)):
             logger = logging.getLogger(name)
             logger.propagate = False
@@ -229,6 +241,9 @@ class Logs:
     def close(self) -> None:
         """Close the files. Other logs that were installed since are left alone."""
         self.error.removeHandler(self._handler)
+        if self._counter is not None and self.statsd is not None:
+            self.error.removeHandler(self._counter)
+            self.statsd.close()
         for file in reversed(self._files):
             file.close()
 
@@ -250,6 +265,12 @@ def _access_render(settings: Settings) -> tuple[access.Render, bool]:
     return access.compile_text(settings.access_log_format), access.shows_queue(layout)
 
 
+def _open_statsd(settings: Settings) -> Statsd | None:
+    if settings.statsd_host is None:
+        return None
+    return Statsd(settings.statsd_host, settings.statsd_prefix or "", settings.dogstatsd_tags or "")
+
+
 def open_logs(settings: Settings, owner: tuple[int, int] | None = None) -> Logs:
     """Open the logs and make them the ones of this process.
 
@@ -258,8 +279,8 @@ def open_logs(settings: Settings, owner: tuple[int, int] | None = None) -> Logs:
     `logconfig_dict` gives it handlers; that costs several times as much per request.
 
     Args:
-        settings: loglevel, log_format, errorlog, accesslog, access_log_format and
-            logconfig_dict are read.
+        settings: loglevel, log_format, errorlog, accesslog, access_log_format, logconfig_dict and those
+            about statsd are read.
         owner: (uid, gid) that workers will have, so that they can reopen the files.
 
     Raises:
@@ -275,7 +296,9 @@ def open_logs(settings: Settings, owner: tuple[int, int] | None = None) -> Logs:
     complaints.error = error_file
     access_file: Destination | None = None
     access_log: AccessLog | None = None
+    statsd: Statsd | None = None
     try:
+        statsd = _open_statsd(settings)
         if table is not None and table.takes(ACCESS):
             access_log = access.LoggerAccessLog(
                 access_render, logging.getLogger(ACCESS), lambda text: complaints(error_file, text)
@@ -293,10 +316,11 @@ def open_logs(settings: Settings, owner: tuple[int, int] | None = None) -> Logs:
             access_file=access_file,
             table=table,
             complaints=complaints,
+            statsd=statsd,
         )
         logs.install()
     except ConfigError:
-        for file in (access_file, error_file):
+        for file in (access_file, error_file, statsd):
             if file is not None:
                 file.close()
         raise

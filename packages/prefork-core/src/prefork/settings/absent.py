@@ -66,7 +66,6 @@ _SYSLOG: Final = (
     "send the log on by journald or the container's log driver, or by a handler in logconfig_dict."
 )
 _SYSLOG_ONLY: Final = "it only concerns syslog: configure a SysLogHandler in logconfig_dict."
-_STATSD: Final = "statsd is not in this version: count from the access log (log_format = json)."
 _LOGCONFIG: Final = "load the file in the configuration file and give the result as logconfig_dict."
 _ENGINE: Final = (
     "reload has one, watchfiles. The variable WATCHFILES_FORCE_POLLING makes it poll, where that is needed."
@@ -147,10 +146,13 @@ _ROWS: Final = (
         ("-R", "--enable-stdio-inheritance"),
         _SWITCH,
     ),
-    Absent("statsd_host", _IGNORED, _STATSD, ("--statsd-host",)),
-    Absent("statsd_prefix", _IGNORED, _STATSD, ("--statsd-prefix",)),
-    Absent("dogstatsd_tags", _IGNORED, _STATSD, ("--dogstatsd-tags",)),
-    Absent("enable_backlog_metric", _IGNORED, _STATSD, ("--enable-backlog-metric",), _SWITCH),
+    Absent(
+        "enable_backlog_metric",
+        _IGNORED,
+        "`%(Q)s` in access_log_format is the time for which a request has waited.",
+        ("--enable-backlog-metric",),
+        _SWITCH,
+    ),
     # Process naming
     Absent("default_proc_name", _IGNORED, "set proc_name.", asks_nothing=("gunicorn",)),
     # SSL

@@ -53,6 +53,8 @@ IDLE: Final = (
         "there is no accesslog",
         lambda given: given.accesslog is None and not given.logconfig_dict,
     ),
+    Idle("statsd_prefix", "there is no statsd_host", lambda given: given.statsd_host is None),
+    Idle("dogstatsd_tags", "there is no statsd_host", lambda given: given.statsd_host is None),
     Idle("reload_extra_files", "reload is off", lambda given: not given.reload),
 )
 

@@ -467,6 +467,24 @@ class Settings:
         None,
         help="A logging.config.dictConfig table, applied after the server's own logging is set up.",
     )
+    statsd_host: str | None = option(
+        _LOGGING,
+        optional_text("HOST:PORT", "`HOST:PORT`, or `unix://PATH` of a datagram socket"),
+        None,
+        help="Send counts and times of requests to this statsd server.",
+    )
+    statsd_prefix: str | None = option(
+        _LOGGING,
+        optional_text("PREFIX", "a text"),
+        None,
+        help="What begins the name of each metric; a dot is added.",
+    )
+    dogstatsd_tags: str | None = option(
+        _LOGGING,
+        optional_text("TAGS", "tags, `name:value`, divided by commas"),
+        None,
+        help="Tags for each metric, in the form of DogStatsD.",
+    )
 
     reload: bool = option(
         _DEVELOPMENT,
