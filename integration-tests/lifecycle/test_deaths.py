@@ -119,7 +119,7 @@ def test_a_stuck_request_is_shown_killed_and_replaced(tmp_path: Path) -> None:
         client.send(sock, client.render("/stuck?who=me"))
         with pytest.raises(RequestFailed):
             read_answer(sock)
-        server.wait_log("made no progress within timeout, on GET /stuck?who=me (in the application)")
+        server.wait_log("made no progress within timeout, on GET /stuck?who=me (in the application, ")
         server.wait_workers(2)
         until(lambda: set(load.pids) - old, "answers of the successor")
         load.check()
@@ -159,7 +159,7 @@ def test_a_stopped_worker_is_killed_at_its_timeout(tmp_path: Path) -> None:
         victim = holder(server, "a")
         assert victim is not None
         os.kill(victim, signal.SIGSTOP)
-        server.wait_log("made no progress within timeout, on GET /hold/a (in the application)")
+        server.wait_log("made no progress within timeout, on GET /hold/a (in the application, ")
         until(lambda: not processes.is_running(victim), "the end of the worker")
         until(lambda: len(set(load.pids) - {victim}) == 2, "answers of the successor")
         with pytest.raises(RequestFailed):

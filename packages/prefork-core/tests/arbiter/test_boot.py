@@ -499,7 +499,8 @@ def test_winch_and_usr2_change_nothing_in_the_foreground(server: Server) -> None
 def test_a_worker_past_its_deadline_is_explained_aborted_and_replaced(server: Server) -> None:
     server.behave("late 0.4").start("-t", "0.4", workers=1)
     server.behave("good")
-    server.says("on GET /stuck?a=1 (in the application): sending SIGABRT")
+    server.says("made no progress within timeout, on GET /stuck?a=1 (in the application, 0.")
+    server.says(" s old, late): sending SIGABRT; it has shown no stacks")
     eventually(lambda: server.count("ready after") >= 2)
     assert server.ask().generation == 1
 
@@ -565,12 +566,16 @@ def test_workers_that_were_stopped_together_with_the_arbiter_are_not_late(server
 
 
 def test_a_worker_holds_only_what_is_its_own(server: Server) -> None:
-    """Its channel and the listener; no pipe of signals, selector, pidfile or sibling's channel."""
+    """Its channel, the pipe for its stacks and the listener.
+
+    No pipe of signals, selector, pidfile, or what is a sibling's.
+    """
     server.start("-p", "server.pid", workers=4)
     youngest = server.children()[-1]
     held = [os.readlink(entry) for entry in Path(f"/proc/{youngest}/fd").iterdir()]
     assert sum(name.startswith("socket:") for name in held) == 2
-    assert not [name for name in held if name.startswith(("anon_inode", "pipe:")) or name.endswith(".pid")]
+    assert sum(name.startswith("pipe:") for name in held) == 1
+    assert not [name for name in held if name.startswith("anon_inode") or name.endswith(".pid")]
 
 
 # ---------------------------------------------------------------- the arbiter's own troubles

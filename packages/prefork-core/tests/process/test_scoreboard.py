@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork.process.scoreboard import SLOT_SIZE, Current, Phase, Scoreboard, Stage
+from prefork.supervisor.messages import Reason
 
 if TYPE_CHECKING:
     from prefork.process.scoreboard import Slot
@@ -50,6 +51,60 @@ def test_a_request_is_shown_from_begin_to_end_and_then_counted() -> None:
     assert (slot.requests, slot.busy, slot.deadline) == (1, 0, 0.0)
 
 
+def test_the_client_the_thread_and_what_it_asked_for_are_shown() -> None:
+    slot = slot_of_a_new_board()
+    record = slot.thread(0)
+    record.belong_to(0x7F0012345678)
+    record.begin(b"GET /", 99.5, 129.5, b"2001:db8:1111:2222:3333:4444:5555:6666")
+    record.allowed = 700.0
+    record.count_waited(2.0)
+    record.count_waited(0.5)
+    assert slot.current() == [
+        Current(
+            "GET",
+            "/",
+            99.5,
+            129.5,
+            Phase.APPLICATION,
+            "2001:db8:1111:2222:3333:4444:5555:6666",
+            700.0,
+            2.5,
+            0x7F0012345678,
+        )
+    ]
+
+
+def test_the_next_request_begins_with_nothing_asked_for_and_the_same_thread() -> None:
+    slot = slot_of_a_new_board()
+    record = slot.thread(0)
+    record.belong_to(5)
+    record.begin(b"GET /", 1.0, 0.0, b"10.0.0.1")
+    record.allowed = 700.0
+    record.count_waited(2.0)
+    record.end()
+    record.begin(b"GET /", 2.0)
+    (current,) = slot.current()
+    assert (current.allowed, current.waited, current.client, current.thread) == (0.0, 0.0, "", 5)
+
+
+def test_a_request_that_is_only_being_entered_is_not_shown() -> None:
+    """Its start is written last; without it, it would be older than any limit."""
+    slot = slot_of_a_new_board()
+    slot.thread(0).phase = Phase.APPLICATION
+    assert slot.current() == []
+
+
+def test_kills_are_counted_by_reason_on_a_page_that_children_see() -> None:
+    board = Scoreboard(4)
+    board.slot(3)
+    board.count_kill(Reason.TIMEOUT)
+    board.count_kill(Reason.TIMEOUT)
+    board.count_kill(Reason.GRACEFUL_TIMEOUT)
+    counted = {reason.value: count for reason, count in board.kills.items() if count}
+    assert counted == {"timeout": 2, "graceful_timeout": 1}
+    assert set(board.kills) == set(Reason)
+
+
 def test_long_text_is_cut_and_never_reaches_the_next_record() -> None:
     board = Scoreboard(2)
     first, second = board.slot(0), board.slot(1)
@@ -57,7 +112,7 @@ def test_long_text_is_cut_and_never_reaches_the_next_record() -> None:
     first.thread(0).begin(b"M" * 16 + b" /" + b"x" * 20_000, 1.0)
     current = first.thread(0).request()
     assert current is not None
-    assert (len(current.method), len(current.target)) == (16, 183)
+    assert (len(current.method), len(current.target)) == (16, 119)
     assert (second.generation, second.stage) == (5, Stage.READY)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from prefork.supervisor.children import SERVING, State
-from prefork.supervisor.machine import PROOF, Machine, Mode
+from prefork.supervisor.machine import HEED, PROOF, Machine, Mode
 from prefork.supervisor.messages import (
     Abort,
     Action,
@@ -14,6 +14,7 @@ from prefork.supervisor.messages import (
     Discard,
     Event,
     Exit,
+    Explain,
     Forked,
     ForkFailed,
     Gone,
@@ -22,8 +23,10 @@ from prefork.supervisor.messages import (
     Order,
     Overdue,
     Park,
+    Plight,
     Policy,
     Reaped,
+    Reason,
     Reload,
     Reloaded,
     Report,
@@ -173,7 +176,7 @@ def test_a_first_worker_that_is_killed_ends_the_server_with_the_boot_code() -> N
 def test_siblings_of_a_first_worker_that_cannot_boot_are_killed_within_a_second() -> None:
     server = Server(2)
     server.end(1, Death(code=3))
-    assert of(Kill, server.wait(1.0)) == [Kill(2, "was still booting")]
+    assert of(Kill, server.wait(1.0)) == [Kill(2, "was still booting", Reason.GRACEFUL_TIMEOUT)]
     assert server.end(2, KILLED)[-1] == Exit(3)
 
 
@@ -181,7 +184,7 @@ def test_a_first_worker_that_hangs_is_aborted_after_boot_timeout_and_ends_the_se
     server = Server(1, boot_timeout=5.0)
     assert server.wait(4.9) == []
     (abort,) = of(Abort, server.wait(0.1))
-    assert abort == Abort(1, "is not ready after 5.0 s (boot_timeout)")
+    assert abort == Abort(1, "is not ready after 5.0 s (boot_timeout)", Reason.BOOT_TIMEOUT)
     server.wait(1.0)
     assert server.end(1, KILLED)[-1] == Exit(3)
 
@@ -311,13 +314,110 @@ def test_an_unknown_child_is_ignored() -> None:
 # ---------------------------------------------------------------- timeout
 
 
-def test_a_worker_without_progress_is_aborted_replaced_and_then_killed() -> None:
+def test_a_worker_whose_threads_are_all_stuck_is_replaced_aborted_and_then_killed() -> None:
     server = Server.running(2)
     actions = server.tell(Overdue(1))
-    assert of(Abort, actions) == [Abort(1, "made no progress within timeout")]
-    assert len(of(Spawn, actions)) == 1
+    why = "made no progress within timeout"
+    assert of(Abort, actions) == [Abort(1, why, Reason.TIMEOUT)]
+    assert [type(action) for action in actions if isinstance(action, Spawn | Abort)] == [Spawn, Abort]
     assert of(Kill, server.wait(0.9)) == []
-    assert of(Kill, server.wait(0.1)) == [Kill(1, "did not end on SIGABRT")]
+    assert of(Kill, server.wait(0.1)) == [Kill(1, "did not end on SIGABRT", Reason.TIMEOUT)]
+
+
+def stuck(plight: Plight = Plight.SERVES, serial: int = 1) -> Overdue:
+    return Overdue(serial, Reason.TIMEOUT, plight)
+
+
+def test_a_worker_with_one_stuck_thread_is_explained_and_serves_until_its_successor_is_ready() -> None:
+    server = Server.running(2)
+    actions = server.tell(stuck())
+    assert of(Explain, actions) == [Explain(1, "made no progress within timeout", Reason.TIMEOUT)]
+    assert of(Spawn, actions) == [Spawn(3, 2, 1)]
+    assert of(Abort, actions) == of(Send, actions) == []
+    assert server.serving == [1, 2]
+    assert of(Send, server.ready(3)) == [Send(1, Order.LEAVE)]
+
+
+def test_a_worker_with_a_stuck_thread_is_explained_once() -> None:
+    server = Server.running(2)
+    server.tell(stuck())
+    assert server.tell(stuck()) == []
+
+
+def test_what_is_left_in_a_stuck_worker_may_finish_and_then_it_is_aborted() -> None:
+    server = Server.running(2)
+    server.tell(stuck())
+    server.ready(3)
+    server.wait(HEED + 1.0)
+    assert server.tell(stuck(Plight.LEAVES)) == []
+    actions = server.tell(stuck(Plight.EMPTY))
+    assert actions == [Abort(1, "has nothing left but what is stuck", Reason.TIMEOUT, explained=True)]
+
+
+def test_a_stuck_worker_is_aborted_after_graceful_timeout_at_the_latest() -> None:
+    server = Server.running(2, graceful_timeout=9.0)
+    server.tell(stuck())
+    server.ready(3)
+    assert of(Abort, server.wait(8.9)) == []
+    assert of(Abort, server.wait(0.2)) == [Abort(1, "did not stop in time", Reason.TIMEOUT, explained=True)]
+
+
+def test_a_stuck_worker_that_does_not_begin_to_leave_is_aborted() -> None:
+    """C code has the interpreter's lock, so nobody there reads the order."""
+    server = Server.running(2)
+    server.tell(stuck())
+    server.ready(3)
+    server.wait(HEED - 0.1)
+    assert server.tell(stuck()) == []
+    server.wait(0.2)
+    assert of(Abort, server.tell(stuck())) == [
+        Abort(1, "does not begin to leave", Reason.TIMEOUT, explained=True)
+    ]
+
+
+def test_a_stuck_worker_whose_other_threads_get_stuck_too_is_aborted_at_once() -> None:
+    server = Server.running(2)
+    server.tell(stuck())
+    assert len(of(Abort, server.tell(stuck(Plight.LOST)))) == 1
+
+
+def test_a_stuck_worker_that_nobody_needs_any_more_is_told_to_leave_at_once() -> None:
+    server = Server.running(2)
+    server.tell(stuck())
+    assert Send(1, Order.LEAVE) in server.tell(Resize(-1))
+
+
+def test_stuck_workers_are_replaced_one_after_the_other_and_before_those_that_are_only_old() -> None:
+    server = Server.running(3)
+    server.tell(Reported(2, Report.RETIRE))
+    server.tell(Reported(1, Report.RETIRE))
+    server.tell(stuck(serial=3))
+    assert server.serials(State.RETIRING) == [2]
+    server.ready_all()
+    server.end(2)
+    assert server.serials(State.RETIRING) == [3]
+
+
+def test_a_stuck_request_is_found_while_the_server_stops() -> None:
+    server = Server.running(1)
+    server.tell(Stop())
+    assert of(Explain, server.tell(stuck(Plight.LEAVES))) != []
+    assert len(of(Abort, server.tell(stuck(Plight.EMPTY)))) == 1
+
+
+def test_a_new_worker_with_a_stuck_request_rolls_its_reload_back() -> None:
+    server = Server.running(1)
+    server.reload()
+    server.ready(2)
+    server.wait(PROOF / 2)
+    assert of(RolledBack, server.tell(stuck(serial=2))) == [RolledBack(2, 1)]
+
+
+def test_request_timeout_is_named() -> None:
+    server = Server.running(1)
+    actions = server.tell(Overdue(1, Reason.REQUEST_TIMEOUT, Plight.LOST))
+    why = "has a request that takes longer than request_timeout"
+    assert of(Abort, actions) == [Abort(1, why, Reason.REQUEST_TIMEOUT)]
 
 
 def test_a_worker_that_is_overdue_twice_is_aborted_once() -> None:
@@ -337,9 +437,9 @@ def test_a_worker_that_the_operator_gives_up_is_aborted_whatever_it_does(state: 
     elif state is State.STOPPING:
         server.tell(Stop())
     assert server.serials(state) == [1]
-    assert of(Abort, server.tell(Discard(1))) == [Abort(1, "was given up by the operator")]
+    assert of(Abort, server.tell(Discard(1))) == [Abort(1, "was given up by the operator", Reason.OPERATOR)]
     assert server.tell(Discard(1)) == []
-    assert of(Kill, server.wait(1.0)) == [Kill(1, "did not end on SIGABRT")]
+    assert of(Kill, server.wait(1.0)) == [Kill(1, "did not end on SIGABRT", Reason.OPERATOR)]
     assert server.tell(Discard(1)) == []
 
 
@@ -362,7 +462,7 @@ def test_a_worker_that_loses_its_channel_but_lives_is_killed_after_the_grace_and
     server.tell(HungUp(1))
     assert of(Kill, server.wait(6.9)) == []
     actions = server.wait(0.2)
-    assert of(Kill, actions) == [Kill(1, "has closed its channel and does not end")]
+    assert of(Kill, actions) == [Kill(1, "has closed its channel and does not end", Reason.HANGUP)]
     assert len(of(Spawn, actions)) == 1
 
 
@@ -508,8 +608,8 @@ def test_a_worker_above_the_hard_limit_is_aborted_replaced_and_then_killed() -> 
     server = Server.running(2, memory_hard=400 * MIB)
     actions = server.tell(Weighed(1, 512 * MIB))
     why = "has 512 MiB of its own (max_worker_memory_hard 400 MiB)"
-    assert (of(Abort, actions), len(of(Spawn, actions))) == ([Abort(1, why)], 1)
-    assert of(Kill, server.wait(1.0)) == [Kill(1, "did not end on SIGABRT")]
+    assert (of(Abort, actions), len(of(Spawn, actions))) == ([Abort(1, why, Reason.MEMORY)], 1)
+    assert of(Kill, server.wait(1.0)) == [Kill(1, "did not end on SIGABRT", Reason.MEMORY)]
 
 
 def test_a_worker_that_leaves_is_killed_above_the_hard_limit_too() -> None:
@@ -757,7 +857,7 @@ def test_what_is_left_after_graceful_timeout_is_killed() -> None:
     server.tell(Stop())
     server.end(1)
     assert of(Kill, server.wait(7.9)) == []
-    assert of(Kill, server.wait(0.1)) == [Kill(2, "did not stop in time")]
+    assert of(Kill, server.wait(0.1)) == [Kill(2, "did not stop in time", Reason.GRACEFUL_TIMEOUT)]
     assert server.end(2, KILLED)[-1] == Exit(0)
 
 
@@ -791,7 +891,7 @@ def test_a_second_signal_makes_the_stop_quick(drain_delay: float) -> None:
     server.tell(Stop())
     server.wait(1.0)
     assert of(Send, server.tell(Stop())) == [Send(1, Order.QUICK)]
-    assert of(Kill, server.wait(2.0)) == [Kill(1, "did not stop in time")]
+    assert of(Kill, server.wait(2.0)) == [Kill(1, "did not stop in time", Reason.GRACEFUL_TIMEOUT)]
 
 
 def test_the_echo_of_a_signal_is_no_second_one_but_another_signal_is() -> None:
@@ -823,7 +923,7 @@ def test_a_worker_that_boots_gets_one_second_unless_it_became_ready_just_now() -
     server.tell(Resize(2))
     server.tell(Stop())
     server.ready(2)
-    assert of(Kill, server.wait(1.0)) == [Kill(3, "was still booting")]
+    assert of(Kill, server.wait(1.0)) == [Kill(3, "was still booting", Reason.GRACEFUL_TIMEOUT)]
     assert server.leaving == [1, 2]
 
 

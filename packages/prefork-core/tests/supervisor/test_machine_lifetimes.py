@@ -26,6 +26,7 @@ from prefork.supervisor.messages import (
     Discard,
     Event,
     Exit,
+    Explain,
     Forked,
     ForkFailed,
     Gone,
@@ -34,8 +35,10 @@ from prefork.supervisor.messages import (
     Order,
     Overdue,
     Park,
+    Plight,
     Policy,
     Reaped,
+    Reason,
     Reload,
     Report,
     Reported,
@@ -56,6 +59,8 @@ LIFETIMES = int(os.environ.get("PREFORK_LIFETIMES", "1500"))
 SLOTS = 40
 BOOT_TIMEOUT = 20.0
 GRACEFUL_TIMEOUT = 10.0
+LOOKS_EVERY = 1.0
+"""Seconds between two looks at a worker with a stuck request."""
 KILLED = Death(signal=9, signal_name="SIGKILL")
 MOST_FORKS = 300
 """In one second, in which 25 rules can each ask for 12 workers."""
@@ -108,6 +113,12 @@ class Process:
     told: bool = False
     doomed: bool = False
     """The simulation has killed it, or it has crashed, or hangs: not the machine's doing."""
+    stuck: bool = False
+    """One of its requests never ends."""
+    heeds: bool = True
+    """It begins to leave when it is told."""
+    finished: bool = False
+    """What is not stuck has been finished since it was told to leave."""
 
 
 @dataclass(order=True)
@@ -130,6 +141,7 @@ class Kernel:
         self.exit_code: int | None = None
         self.served = False
         self.gone: set[int] = set()
+        self.explained: set[int] = set()
         self.floor = 0
         """So many must serve during a reload."""
         self._agenda: list[Scheduled] = []
@@ -177,7 +189,10 @@ class Kernel:
                 return self._fork(serial, generation)
             case Send(serial, order):
                 self._hear(serial, order)
-            case Abort(serial):
+            case Explain(serial):
+                self._explain(serial)
+            case Abort(serial, explained=explained):
+                assert explained == (serial in self.explained), "said twice, or never"
                 self._die(serial, Death(signal=6, signal_name="SIGABRT"), unless_hanging=True)
             case Kill(serial):
                 self._die(serial, KILLED)
@@ -191,6 +206,10 @@ class Kernel:
                 assert generation != self.machine.generation
                 self.gone.add(generation)
         return None
+
+    def _explain(self, serial: int) -> None:
+        assert serial not in self.explained, "explained twice"
+        self.explained.add(serial)
 
     def _fork(self, serial: int, generation: int) -> Event:
         assert generation not in self.gone, "its settings are dropped already"
@@ -215,7 +234,15 @@ class Kernel:
         leaves_after = process.fate.leaves_after
         if process.booted and leaves_after is not None:
             wait = 0.0 if order is Order.QUICK else leaves_after
-            self.later(wait, lambda: self._die(serial, Death(code=0)))
+            self.later(wait, lambda: self._leave(serial))
+
+    def _leave(self, serial: int) -> None:
+        process = self.processes.get(serial)
+        if process is None:
+            return
+        process.finished = True
+        if not process.stuck:
+            self._die(serial, Death(code=0))
 
     # -------------------------------------------------- the processes' side
 
@@ -278,6 +305,30 @@ class Kernel:
         if 0 < self.machine.policy.memory_hard < weight:
             self._doom(self.processes[serial])
         self.tell(Weighed(serial, weight))
+
+    def get_stuck(self, serial: int, *, heeds: bool) -> None:
+        """Let one request of several never end; `heeds` is False when C code has the interpreter's lock."""
+        process = self.processes[serial]
+        process.stuck = True
+        process.heeds = process.heeds and heeds
+        self._look(serial)
+
+    def recover(self, serial: int) -> None:
+        """Let that request end after all."""
+        process = self.processes[serial]
+        process.stuck, process.heeds = False, True
+        if process.finished:
+            self._die(serial, Death(code=0))
+
+    def _look(self, serial: int) -> None:
+        process = self.processes.get(serial)
+        if process is None or not process.alive or not process.stuck or self.exit_code is not None:
+            return
+        plight = Plight.SERVES
+        if process.told and process.heeds:
+            plight = Plight.EMPTY if process.finished else Plight.LEAVES
+        self.tell(Overdue(serial, Reason.TIMEOUT, plight))
+        self.later(LOOKS_EVERY, lambda: self._look(serial))
 
     def reload(self, policy: Policy, fate: Fate) -> None:
         generation = max(self.fates) + 1
@@ -396,6 +447,18 @@ class Lifetimes(RuleBasedStateMachine):
         serial = self.pick(number)
         if serial is not None and self.kernel.processes[serial].booted:
             self.kernel.stall(serial)
+
+    @rule(number=st.integers(0, 50), heeds=st.sampled_from([True, True, False]))
+    def one_of_several_requests_is_stuck(self, number: int, *, heeds: bool) -> None:
+        serial = self.pick(number)
+        if serial is not None and self.kernel.processes[serial].booted and self.runs():
+            self.kernel.get_stuck(serial, heeds=heeds)
+
+    @rule(number=st.integers(0, 50))
+    def a_stuck_request_ends_after_all(self, number: int) -> None:
+        serial = self.pick(number)
+        if serial is not None and self.kernel.processes[serial].stuck:
+            self.kernel.recover(serial)
 
     @rule(number=st.integers(0, 50))
     def the_operator_gives_a_worker_up(self, number: int) -> None:

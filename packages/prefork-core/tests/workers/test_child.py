@@ -16,6 +16,7 @@ from serving import Worker as Parts
 from prefork.autoreload.imported import Imported
 from prefork.errors import ExitCode
 from prefork.hooks import Hooks
+from prefork.process import stacks
 from prefork.process.scoreboard import Stage
 from prefork.supervisor.messages import Order, Report
 from prefork.worker import Context, Worker
@@ -79,6 +80,7 @@ class Process(Forked):
         self.folder = folder
         self._type = worker_type
         self._imported = imported
+        self.shown, self._shows = stacks.make()
         super().__init__(self._be_a_worker)
 
     def _noting(self, path: Path, name: str) -> Callable[..., None]:
@@ -99,6 +101,7 @@ class Process(Forked):
             slot=parts.slot,
             siblings=list,
             channel=parts.end,
+            stacks=self._shows,
             listeners=parts.listeners,
             logs=parts.logs,
             worker_type=self._type,
@@ -117,6 +120,11 @@ class Process(Forked):
     @property
     def log(self) -> str:
         return self.parts.errors()
+
+    def stacks(self) -> str:
+        """Return what it has shown since the last call."""
+        self.shown.receive(0.0)
+        return self.shown.take()
 
 
 # Booting
@@ -332,6 +340,30 @@ def test_usr1_opens_the_logs_again(tmp_path: Path) -> None:
         assert len(process.parts.access(1)) == 1
 
 
+def test_it_shows_its_stacks_when_asked_and_serves_on(tmp_path: Path) -> None:
+    with Process(tmp_path, SLOW) as process:
+        process.ready()
+        with process.parts.client() as client:
+            client.get("/slow")
+            eventually((tmp_path / "entered").exists)
+            process.signal(stacks.SIGNAL)
+            eventually(lambda: "in app" in process.stacks())
+            (tmp_path / "leave").touch()
+            assert client.answer().body == b"slow"
+
+
+def test_a_thread_in_the_stacks_is_the_one_on_the_scoreboard(tmp_path: Path) -> None:
+    with Process(tmp_path, SLOW) as process:
+        process.ready()
+        with process.parts.client() as client:
+            client.get("/slow")
+            eventually((tmp_path / "entered").exists)
+            (current,) = process.parts.slot.current()
+            process.signal(stacks.SIGNAL)
+            eventually(lambda: f"hread 0x{current.thread:016x} (most recent call first)" in process.stacks())
+        assert current.client == "127.0.0.1"
+
+
 def test_abort_shows_all_stacks_and_the_request_and_ends_it(tmp_path: Path) -> None:
     source = """
     import threading
@@ -349,8 +381,9 @@ def test_abort_shows_all_stacks_and_the_request_and_ends_it(tmp_path: Path) -> N
             assert process.status() == child.ABORTED
         assert process.notes == ["worker_abort"]
         assert process.parts.access(1) == ["timeout - 0 GET /stuck HTTP/1.1"]
-    assert "in waiting_beside" in process.log
-    assert "in app" in process.log
+    shown = process.stacks()
+    assert "in waiting_beside" in shown
+    assert "in app" in shown
 
 
 def test_abort_shows_the_stack_even_when_c_code_does_not_let_go(tmp_path: Path) -> None:
@@ -366,7 +399,7 @@ def test_abort_shows_the_stack_even_when_c_code_does_not_let_go(tmp_path: Path) 
             client.get("/stuck")
             eventually((tmp_path / "entered").exists)
             process.signal(signal.SIGABRT)
-            eventually(lambda: "in app" in process.log)
+            eventually(lambda: "in app" in process.stacks())
 
 
 @pytest.mark.parametrize(

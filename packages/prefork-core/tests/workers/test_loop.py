@@ -254,6 +254,30 @@ def test_the_scoreboard_says_whom_a_request_waits_for(tmp_path: Path) -> None:
         eventually(lambda: phase() is None)
 
 
+def test_waits_for_the_client_are_summed_up(tmp_path: Path) -> None:
+    waited: list[float] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        for _ in range(2):
+            environ["wsgi.input"].read(1)
+            (current,) = server.slot.current()
+            waited.append(current.waited)
+        return hello(environ, start_response)
+
+    with Serving(app, tmp_path, settings={"body_memory": 0}) as server, server.client() as client:
+        client.send(request("POST", "/", "Content-Length: 100000"))
+        for count in (1, 2):
+            eventually(lambda: server.slot.current() and server.slot.current()[0].phase is Phase.READING)
+            began = time.monotonic()
+            eventually(lambda began=began: time.monotonic() > began + 0.05)  # type: ignore[misc]
+            client.send(b"x")
+            eventually(lambda count=count: len(waited) == count)  # type: ignore[misc]
+        client.send(b"x" * 99_998)
+        assert client.answer().status == 200
+    assert waited[0] >= 0.05
+    assert waited[1] >= waited[0] + 0.05
+
+
 def test_waiting_for_the_client_without_a_limit_is_idleness(tmp_path: Path) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["wsgi.input"].read()

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import os
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from math import inf
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from prefork.arbiter.facade import ServerFacade, WorkerFacade, run_hook
+from prefork.arbiter.lateness import Limits, Suspicion
 from prefork.arbiter.snapshot import counted
 from prefork.control.report import Totals
 from prefork.errors import ExitCode
-from prefork.process import channel, signals
-from prefork.process.scoreboard import Phase, Stage
+from prefork.process import channel, signals, stacks
+from prefork.process.scoreboard import Stage
+from prefork.supervisor.children import name
 from prefork.supervisor.messages import Event, Forked, ForkFailed, Spawn
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from prefork.arbiter.generation import Generation
     from prefork.process.channel import ArbiterEnd
     from prefork.process.kernel import Kernel
-    from prefork.process.scoreboard import Scoreboard, Slot
+    from prefork.process.scoreboard import Current, Scoreboard, Slot
+    from prefork.process.stacks import StackEnd
 
 
 class Entry(Protocol):
@@ -67,22 +69,17 @@ class Worker:
     slot: Slot
     generation: Generation
     facade: WorkerFacade
+    stacks: StackEnd
+    """What it shows of itself when it is asked."""
+    limits: Limits
+    suspicion: Suspicion = field(default_factory=Suspicion)
+    """What was found so far of requests that take too long."""
 
-    def request(self) -> str:
-        """Return what it has in hand, in words for the end of a sentence; empty for nothing."""
-        found = [
-            f"{current.method} {current.target} ({_PHASES[current.phase]})" for current in self.slot.current()
-        ]
-        return f", on {', '.join(found)}" if found else ""
+    late: list[Current] = field(default_factory=list)
+    """Its requests that were stuck at the last look."""
 
-
-_PHASES: Final = {
-    Phase.NONE: "done",
-    Phase.READING: "reading the request",
-    Phase.APPLICATION: "in the application",
-    Phase.WRITING: "writing the response",
-    Phase.TAKEN: "connection taken over",
-}
+    def __str__(self) -> str:
+        return name(self.pid, self.slot.index, self.generation.number)
 
 
 class Brood:
@@ -151,23 +148,25 @@ class Brood:
         facade = WorkerFacade(wanted.serial, generation.settings, server.log, os.getpid(), slot)
         run_hook(generation.hooks, "pre_fork", server.log, server, facade)
         try:
-            ours, theirs = channel.make()
+            link = _connect()
         except OSError as error:
             return ForkFailed(wanted.serial, _fork_trouble(error))
         try:
-            pid = self._fork(ours, generation, others)
+            pid = self._fork(link.close_ours, generation, others)
         except OSError as error:
-            ours.close()
-            theirs.close()
+            link.close_ours()
+            link.close_theirs()
             return ForkFailed(wanted.serial, _fork_trouble(error))
         if pid == 0:
             facade.pid = os.getpid()
-            raise Born(partial(self._live, generation, server, facade, slot, theirs))
-        theirs.close()
+            raise Born(partial(self._live, generation, server, facade, slot, link))
+        link.close_theirs()
         facade.pid = pid
-        worker = Worker(wanted.serial, pid, ours, slot, generation, facade)
+        limits = Limits.of(generation.settings)
+        worker = Worker(wanted.serial, pid, link.ours, slot, generation, facade, link.shown, limits)
         self._by_serial[wanted.serial] = self._by_pid[pid] = worker
-        self._selector.register(ours, _READ, worker)
+        self._selector.register(link.ours, _READ, worker)
+        self._selector.register(link.shown, _READ, link.shown)
         server.WORKERS[pid] = facade
         return Forked(wanted.serial, pid)
 
@@ -184,23 +183,23 @@ class Brood:
         Raises:
             OSError: no process or memory is to be had.
         """
-        return self._fork(ours, None, others)
+        return self._fork(ours.close, None, others)
 
     def _fork(
-        self, ours: ArbiterEnd | socket.socket, generation: Generation | None, others: Iterable[Generation]
+        self, close_ours: Callable[[], None], generation: Generation | None, others: Iterable[Generation]
     ) -> int:
         with signals.held():
             pid = self._kernel.fork()
             if pid == 0:
                 try:
-                    self._let_go(ours, generation, others)
+                    self._let_go(close_ours, generation, others)
                 except BaseException:  # noqa: BLE001 -- no child may ever run on as a second arbiter
                     traceback.print_exc()
                     os._exit(ExitCode.CRASH)
         return pid
 
     def _let_go(
-        self, ours: ArbiterEnd | socket.socket, generation: Generation | None, others: Iterable[Generation]
+        self, close_ours: Callable[[], None], generation: Generation | None, others: Iterable[Generation]
     ) -> None:
         """Close in the child what is the arbiter's.
 
@@ -209,9 +208,10 @@ class Brood:
         """
         self._inbox.leave_to_child()
         self._selector.close()
-        ours.close()
+        close_ours()
         for sibling in self:
             sibling.end.close()
+            sibling.stacks.close()
         self._drop()
         kept = {id(listener) for listener in generation.listeners} if generation is not None else set()
         for other in others:
@@ -227,7 +227,7 @@ class Brood:
         server: ServerFacade,
         facade: WorkerFacade,
         slot: Slot,
-        theirs: socket.socket,
+        link: _Link,
     ) -> int:
         for pair in generation.settings.raw_env:
             name, _, value = pair.partition("=")
@@ -239,7 +239,8 @@ class Brood:
             worker=facade,
             slot=slot,
             siblings=partial(self._board.others, slot),
-            channel=theirs,
+            channel=link.theirs,
+            stacks=link.shows,
             listeners=generation.listeners,
             logs=generation.logs,
             worker_type=generation.worker_type,
@@ -262,6 +263,16 @@ class Brood:
         if worker.end.fileno() in self._selector.get_map():
             self._selector.unregister(worker.end)
 
+    def read_stacks(self, end: StackEnd, now: float) -> None:
+        """Take what a child shows of itself; listen to it there no more when its end is closed.
+
+        Args:
+            end: what is readable.
+            now: monotonic seconds.
+        """
+        if not end.receive(now) and end.fileno() in self._selector.get_map():
+            self._selector.unregister(end)
+
     def take(self, pid: int) -> Worker | None:
         """Return the child of a pid that is about to be forgotten, None for a stranger's."""
         return self._by_pid.get(pid)
@@ -270,38 +281,41 @@ class Brood:
         """Let go of what belonged to a child that has been reaped."""
         self.hang_up(worker)
         worker.end.close()
+        if worker.stacks.fileno() in self._selector.get_map():
+            self._selector.unregister(worker.stacks)
+        worker.stacks.close()
         self.past = self.past.plus(counted(worker.slot))
         worker.slot.clear(worker.generation.number, Stage.EMPTY)
         worker.facade.alive = False
         del self._by_serial[worker.serial], self._by_pid[worker.pid]
         server.WORKERS.pop(worker.pid, None)
 
-    def next_deadline(self, serials: Iterable[int], now: float) -> float:
-        """Return when to look at deadlines again, infinity for never.
 
-        A worker that is idle may begin a request at any moment, but cannot be late sooner than
-        its timeout after now.
+class _Link(NamedTuple):
+    """What connects the arbiter and one worker, both ends."""
 
-        Args:
-            serials: the children that have deadlines.
-            now: monotonic seconds.
-        """
-        times = [inf]
-        for worker in map(self.get, serials):
-            if worker is not None:
-                timeout = worker.facade.timeout or inf
-                times.append(worker.slot.deadline or now + timeout)
-        return min(times)
+    ours: ArbiterEnd
+    theirs: socket.socket
+    shown: StackEnd
+    shows: int
 
-    def late(self, serials: Iterable[int], now: float) -> list[Worker]:
-        """Return the children whose deadline has passed.
+    def close_ours(self) -> None:
+        self.ours.close()
+        self.shown.close()
 
-        Args:
-            serials: the children that have deadlines.
-            now: monotonic seconds.
-        """
-        workers = [worker for worker in map(self.get, serials) if worker is not None]
-        return [worker for worker in workers if 0.0 < worker.slot.deadline <= now]
+    def close_theirs(self) -> None:
+        self.theirs.close()
+        os.close(self.shows)
+
+
+def _connect() -> _Link:
+    ours, theirs = channel.make()
+    try:
+        return _Link(ours, theirs, *stacks.make())
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
 
 
 _READ: Final = 1

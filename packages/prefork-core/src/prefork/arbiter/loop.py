@@ -8,28 +8,34 @@ It never imports the application, starts a thread, runs an event loop or parses 
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import signal
 import time
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from prefork.arbiter.brood import Born, Brood, Entry, Worker
 from prefork.arbiter.facade import ServerFacade, run_hook
 from prefork.arbiter.generation import OF_THE_START, Generation, close_listeners, quiet
+from prefork.arbiter.inquest import Inquests
+from prefork.arbiter.lateness import look, next_look
 from prefork.arbiter.lookout import Lookout
 from prefork.arbiter.weighing import Weighing
 from prefork.errors import PreforkError
 from prefork.process import identity
 from prefork.process.channel import Hangup
 from prefork.process.signals import Command
-from prefork.supervisor.children import SERVING, State
+from prefork.process.stacks import StackEnd
+from prefork.supervisor.children import MEMBERS, SERVING, State
 from prefork.supervisor.machine import Machine, Mode
 from prefork.supervisor.messages import (
     Abort,
     Action,
     Event,
     Exit,
+    Explain,
     ForkFailed,
     Gone,
     HungUp,
@@ -121,6 +127,8 @@ class Loop:
             drop=self._leave_to_child,
         )
         self._lookout = Lookout(kernel, self._brood, self._selector, self._log)
+        self._board = board
+        self._inquests = Inquests(kernel, server.log)
         self._generations = {first.number: first}
         self._last_number = first.number
         self._present = first
@@ -197,6 +205,8 @@ class Loop:
                 self._listen(key.data)
             elif key.data is self._lookout and self._lookout.has_changes():
                 self.reload()
+            elif isinstance(key.data, StackEnd):
+                self._brood.read_stacks(key.data, now)
         # Signals before deaths: a stop that the whole process group got explains why workers end.
         for command in self._inbox.read():
             self._obey(command)
@@ -204,6 +214,7 @@ class Loop:
         self._reap()
         self._look_at_deadlines()
         self._look_at_memory()
+        self._inquests.look(self._brood)
         self._step(Tick())
         if self._control is not None:
             self._control.turn(ready, self._kernel.now())
@@ -211,14 +222,21 @@ class Loop:
     def _wake_at(self) -> float | None:
         """Return when something runs out at the earliest, None for never."""
         now = self._kernel.now()
-        deadline = self._brood.next_deadline(self._with_deadlines(), now)
-        times = [max(deadline, self._look_at), self._lookout.next_start(), self._weighing.next_at]
+        looks = [
+            next_look(worker.slot, worker.limits, worker.suspicion, now) for worker in self._with_deadlines()
+        ]
+        times = [
+            max(min(looks, default=inf), self._look_at),
+            self._inquests.next_deadline(self._brood),
+            self._lookout.next_start(),
+            self._weighing.next_at,
+        ]
         machine = self._machine.next_deadline()
         if machine is not None:
             times.append(machine)
         if self._control is not None:
             times.append(self._control.next_deadline(now))
-        return min((at for at in times if at != float("inf")), default=None)
+        return min((at for at in times if at != inf), default=None)
 
     def _keep_lookout(self) -> None:
         """Have files watched, unless the server is ending."""
@@ -227,20 +245,28 @@ class Loop:
         else:
             self._lookout.stop()
 
-    def _with_deadlines(self) -> list[int]:
+    def _with_deadlines(self) -> list[Worker]:
         states = (*SERVING, State.STOPPING)
-        return [child.serial for child in self._machine.children.among(*states)]
+        return self._brood.among(child.serial for child in self._machine.children.among(*states))
 
     def _look_at_deadlines(self) -> None:
         now = self._kernel.now()
         if now < self._look_at:
             return
-        for worker in self._brood.late(self._with_deadlines(), now):
-            self._step(Overdue(worker.serial))
+        for worker in self._with_deadlines():
+            found = look(worker.slot, worker.limits, worker.suspicion, now)
+            if found is None:
+                continue
+            if found.stuck:
+                worker.late = [late.current for late in found.stuck]
+                self._step(Overdue(worker.serial, found.stuck[0].reason, found.plight))
+            elif found.slow:
+                why = "has a slow request"
+                self._inquests.ask(worker, why, "slow_request", late=found.slow, level=logging.WARNING)
 
     def _look_at_memory(self) -> None:
-        serials = self._with_deadlines() if self._machine.policy.weighs else ()
-        weighed = self._weighing.look({worker.serial: worker.pid for worker in self._brood.among(serials)})
+        workers = self._with_deadlines() if self._machine.policy.weighs else ()
+        weighed = self._weighing.look({worker.serial: worker.pid for worker in workers})
         if weighed is not None:
             self._step(weighed)
 
@@ -262,6 +288,8 @@ class Loop:
                 self._log.debug("process %d, no worker, ended: %s", pid, death)
                 continue
             self._listen(worker)  # its last words
+            child = self._machine.children.get(worker.serial)
+            self._inquests.bury(worker, expected=child is None or child.state not in SERVING | MEMBERS)
             self._brood.forget(worker, self._server)
             run_hook(worker.generation.hooks, "child_exit", self._log, self._server, worker.facade)
             self._step(Reaped(worker.serial, death))
@@ -367,10 +395,12 @@ class Loop:
                 return self._brood.spawn(action, generation, self._server, self.generations)
             case Send(serial, order):
                 self._send(serial, order)
-            case Abort(serial, why):
-                self._end_by_force(serial, signal.SIGABRT, why)
-            case Kill(serial, why):
-                self._end_by_force(serial, signal.SIGKILL, why)
+            case Explain(serial, why, reason):
+                worker = self._brood.get(serial)
+                if worker is not None:
+                    self._inquests.ask(worker, why, reason.value, late=worker.late)
+            case Abort() | Kill():
+                self._end_by_force(action)
             case Say(level, text):
                 self._log.log(level, text)
             case Exit(code):
@@ -410,14 +440,25 @@ class Loop:
             order = Order.DRAIN  # nobody follows on a listener that is being removed
         worker.end.send(order)
 
-    def _end_by_force(self, serial: int, number: signal.Signals, why: str) -> None:
-        worker = self._brood.get(serial)
+    def _end_by_force(self, action: Abort | Kill) -> None:
+        worker = self._brood.get(action.serial)
         if worker is None:
             return
-        worker.facade.aborted = worker.facade.aborted or number is signal.SIGABRT
-        child = self._machine.children.get(serial)
-        self._log.error("%s %s%s: sending %s", child, why, worker.request(), number.name)
-        self._brood.kill(serial, number)
+        if not worker.facade.aborted:
+            self._board.count_kill(action.reason)
+        reason = action.reason.value
+        if isinstance(action, Kill):
+            self._inquests.tell(worker, action.why, reason, doing=": sending SIGKILL")
+            self._brood.kill(action.serial, signal.SIGKILL)
+            return
+        worker.facade.aborted = True
+        if not action.explained:
+            self._inquests.ask(
+                worker, action.why, reason, late=worker.late, number=signal.SIGABRT, doing=": sending SIGABRT"
+            )
+            return
+        self._inquests.tell(worker, action.why, reason, doing=": sending SIGABRT")
+        self._brood.kill(action.serial, signal.SIGABRT)
 
     # ------------------------------------------------------------ generations come and go
 

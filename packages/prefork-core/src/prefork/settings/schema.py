@@ -220,7 +220,10 @@ class Settings:
         seconds(),
         30.0,
         flags=("-t", "--timeout"),
-        help="Kill a worker whose request, or loop, makes no progress for so long. Seconds; 0 never.",
+        help=(
+            "Kill a worker whose request makes no progress for so long, after its other threads have finished"
+            " theirs. Seconds; 0 never."
+        ),
         gunicorn="A client that is slow to send or take bytes is not counted here.",
     )
     graceful_timeout: float = option(

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from prefork.supervisor.messages import Reason
+
 
 class State(Enum):
     """Where a child is in its life."""
@@ -72,6 +74,12 @@ class Child:
     first_weight: int = 0
     weight: int = 0
     """Bytes of memory that it shares with no other process, when last weighed."""
+    stuck: Reason | None = None
+    """Why a request of it is stuck."""
+    ended_for: Reason | None = None
+    """Why it is ended by force."""
+    told_at: float = inf
+    """When it was told to stop."""
 
     def enter(self, state: State, deadline: float = inf) -> None:
         """Change the state.
@@ -99,7 +107,18 @@ class Child:
         return 0.0 if self.ready_at is None else now - self.ready_at
 
     def __str__(self) -> str:
-        return f"worker {self.pid} (slot {self.slot}, generation {self.generation})"
+        return name(self.pid, self.slot, self.generation)
+
+
+def name(pid: int, slot: int, generation: int) -> str:
+    """Return what a worker is called in the log.
+
+    Args:
+        pid: of its process.
+        slot: where it is on the scoreboard.
+        generation: what it runs.
+    """
+    return f"worker {pid} (slot {slot}, generation {generation})"
 
 
 class Children:

@@ -27,6 +27,7 @@ from prefork.supervisor.messages import (
     Abort,
     Discard,
     Exit,
+    Explain,
     Forked,
     ForkFailed,
     Gone,
@@ -36,7 +37,9 @@ from prefork.supervisor.messages import (
     Order,
     Overdue,
     Park,
+    Plight,
     Reaped,
+    Reason,
     Reload,
     Reloaded,
     Report,
@@ -77,6 +80,9 @@ BOOT_GRACE: Final = 1.0
 """Seconds that a worker which is loading the application gets to stop. It has no request."""
 ABORT_GRACE: Final = 1.0
 """Seconds from SIGABRT to SIGKILL: time to write a stack."""
+HEED: Final = 2.0
+"""Seconds in which a worker with a stuck request must begin to leave when it is told. One that does not runs
+no Python code any more: it is stopped, or C code holds the interpreter's lock."""
 QUICK_GRACE: Final = 2.0
 """Seconds for a quick stop."""
 HANGUP_GRACE: Final = 2.0
@@ -102,6 +108,11 @@ class Mode(Enum):
     """The workers drop everything."""
     ENDED = "ended"
 
+
+_STUCK: Final = {
+    Reason.TIMEOUT: "made no progress within timeout",
+    Reason.REQUEST_TIMEOUT: "has a request that takes longer than request_timeout",
+}
 
 _ENDING: Final = frozenset({Mode.DRAINING, Mode.QUITTING})
 
@@ -273,7 +284,20 @@ class Machine:
         child = self.children.get(event.serial)
         if child is None or child.state not in SERVING | {State.STOPPING}:
             return
-        self._abort_one_that_served(child, "made no progress within timeout")
+        why = _STUCK[event.reason]
+        if event.plight is Plight.LOST:
+            self._abort_one_that_served(child, why, event.reason)
+        elif child.stuck is None:
+            child.stuck = event.reason
+            child.wants_successor = "has a stuck request"
+            self._do(Explain(child.serial, why, event.reason))
+            if child.state is State.READY and self._is_new(child) and child.served(self._now) < LIVED:
+                self._roll_back(f"{child}: {why}")
+        elif child.state is State.STOPPING:
+            if event.plight is Plight.EMPTY:
+                self._abort_one_that_served(child, "has nothing left but what is stuck", event.reason)
+            elif event.plight is Plight.SERVES and self._now >= child.told_at + HEED:
+                self._abort_one_that_served(child, "does not begin to leave", event.reason)
 
     def _on_weighed(self, event: Weighed) -> None:
         child = self.children.get(event.serial)
@@ -281,7 +305,7 @@ class Machine:
             return
         child.weigh(event.weight)
         if reason := weight.fatal(child, self.policy):
-            self._abort_one_that_served(child, reason)
+            self._abort_one_that_served(child, reason, Reason.MEMORY)
             return
         for warning in self._scales.judge(self.children, child, self.policy):
             self._say(Level.WARNING, warning)
@@ -289,7 +313,7 @@ class Machine:
     def _on_discard(self, event: Discard) -> None:
         child = self.children.get(event.serial)
         if child is not None and child.state not in {State.ABORTED, State.KILLED}:
-            self._abort(child, "was given up by the operator")
+            self._abort(child, "was given up by the operator", Reason.OPERATOR)
 
     def _on_reaped(self, event: Reaped) -> None:
         child = self.children.remove(event.serial)
@@ -358,14 +382,18 @@ class Machine:
         """End a state that has lasted too long."""
         if child.state is State.BOOTING:
             reason = f"not ready after {_seconds(self._now - child.born)} (boot_timeout)"
-            self._abort(child, f"is {reason}")
+            self._abort(child, f"is {reason}", Reason.BOOT_TIMEOUT)
             self._failed(child, reason)
+        elif child.state is State.STOPPING and child.stuck is not None:
+            self._abort(child, "did not stop in time", child.stuck)
         elif child.state is State.STOPPING:
-            self._kill(child, "did not stop in time" if child.ready_at is not None else "was still booting")
+            why = "did not stop in time" if child.ready_at is not None else "was still booting"
+            self._kill(child, why, Reason.GRACEFUL_TIMEOUT)
         elif child.state is State.ABORTED:
-            self._kill(child, "did not end on SIGABRT")
+            assert child.ended_for is not None
+            self._kill(child, "did not end on SIGABRT", child.ended_for)
         elif child.state in SERVING:
-            self._kill(child, "has closed its channel and does not end")
+            self._kill(child, "has closed its channel and does not end", Reason.HANGUP)
         else:
             self._lose(child)
 
@@ -522,21 +550,27 @@ class Machine:
         if child.state is State.STOPPING:
             deadline = min(deadline, child.deadline)
         child.enter(State.STOPPING, deadline)
+        child.told_at = min(child.told_at, self._now)
         self._do(Send(child.serial, order))
 
-    def _abort(self, child: Child, why: str) -> None:
+    def _abort(self, child: Child, why: str, reason: Reason) -> None:
         child.enter(State.ABORTED, self._now + ABORT_GRACE)
-        self._do(Abort(child.serial, why))
+        child.ended_for = reason
+        self._do(Abort(child.serial, why, reason, explained=child.stuck is not None))
 
-    def _abort_one_that_served(self, child: Child, why: str) -> None:
+    def _abort_one_that_served(self, child: Child, why: str, reason: Reason) -> None:
+        """Abort a worker, after its successor is started."""
         was = child.state
-        self._abort(child, why)
+        child.enter(State.ABORTED, self._now + ABORT_GRACE)
+        child.ended_for = reason
         if was is State.READY:
             self._failed(child, why)
+        self._reconcile()
+        self._do(Abort(child.serial, why, reason, explained=child.stuck is not None))
 
-    def _kill(self, child: Child, why: str) -> None:
+    def _kill(self, child: Child, why: str, reason: Reason) -> None:
         child.enter(State.KILLED, self._now + REAP_GRACE)
-        self._do(Kill(child.serial, why))
+        self._do(Kill(child.serial, why, reason))
 
     def _do(self, action: Action) -> None:
         self._actions.append(action)

@@ -51,6 +51,33 @@ class Level(IntEnum):
     ERROR = 40
 
 
+class Reason(Enum):
+    """Why a worker is ended by force; kills are counted by it."""
+
+    TIMEOUT = "timeout"
+    REQUEST_TIMEOUT = "request_timeout"
+    BOOT_TIMEOUT = "boot_timeout"
+    GRACEFUL_TIMEOUT = "graceful_timeout"
+    MEMORY = "memory"
+    OPERATOR = "operator"
+    """The operator has given it up."""
+    HANGUP = "hangup"
+    """It has closed its channel, so it could not be told anything any more."""
+
+
+class Plight(Enum):
+    """What is left of a worker that has a stuck request."""
+
+    SERVES = "serves"
+    """Other threads take requests."""
+    LEAVES = "leaves"
+    """It stops, and other requests are not finished yet."""
+    EMPTY = "empty"
+    """It stops, and nothing but stuck requests is left."""
+    LOST = "lost"
+    """All its threads are stuck."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What the settings of one generation decide about supervision. Times are in seconds."""
@@ -147,9 +174,11 @@ class HungUp:
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """A worker's deadline on the scoreboard has passed."""
+    """A worker has a request that takes too long. It is said again as long as that is so."""
 
     serial: int
+    reason: Reason = Reason.TIMEOUT
+    plight: Plight = Plight.LOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,19 +270,32 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Abort:
-    """Send SIGABRT, so that the worker shows where it is; log why, and its request."""
+class Explain:
+    """Log what a worker has in hand, with the stacks of all its threads. It runs on."""
 
     serial: int
     why: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Send SIGABRT, on which the worker shows its stacks and ends; log why, and its requests."""
+
+    serial: int
+    why: str
+    reason: Reason
+    explained: bool = False
+    """The stacks are in the log already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """Send SIGKILL; log why, and its request."""
+    """Send SIGKILL; log why, and its requests."""
 
     serial: int
     why: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +361,7 @@ class Exit:
 Action = (
     Spawn
     | Send
+    | Explain
     | Abort
     | Kill
     | StopQueueing

@@ -6,7 +6,7 @@ It decides numbers only, and changes nothing; `machine` acts on them. What shoul
 * `target` members (booting or ready), all of the present generation;
 * a worker that is to be replaced is RETIRING: it serves until enough others are ready. That
   is true of old workers in a reload, of new ones after it is rolled back, and of one that
-  is recycled (see `recycling`).
+  is recycled (see `recycling`) or has a stuck request.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def retirements(children: Children, target: int, rollout: Rollout | None) -> lis
     """Return the workers that want a successor and may have one now.
 
     Those on their way out count too: their memory is still in use. During a reload nobody
-    may: it replaces them anyway.
+    may: it replaces them anyway. Who has a stuck request goes first.
 
     Args:
         children: the table.
@@ -85,6 +85,7 @@ def retirements(children: Children, target: int, rollout: Rollout | None) -> lis
         return []
     leaving = len(children.among(State.RETIRING, State.STOPPING))
     asking = [child for child in children.among(State.READY) if child.wants_successor]
+    asking.sort(key=lambda child: child.stuck is None)
     return asking[: max(0, max(1, target // RETIRING_SHARE) - leaving)]
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from prefork import app as applications
 from prefork.autoreload import telling
 from prefork.errors import AppError, ExitCode, PreforkError
-from prefork.process import identity
+from prefork.process import identity, stacks
 from prefork.worker import StopReason
 from prefork.workers.context import WorkerContext
 
@@ -58,6 +58,7 @@ class Child:
         slot: its part of the scoreboard.
         siblings: returns those of the other workers that serve now.
         channel: its end of the channel to the arbiter.
+        stacks: the descriptor where it shows its stacks.
         listeners: what it accepts from.
         logs: both logs.
         worker_type: the class that serves.
@@ -74,6 +75,7 @@ class Child:
         slot: Slot,
         siblings: Callable[[], list[Slot]],
         channel: socket.socket,
+        stacks: int,
         listeners: Sequence[Listener],
         logs: Logs,
         worker_type: type[Worker],
@@ -86,6 +88,7 @@ class Child:
         self._slot = slot
         self._siblings = siblings
         self._channel = channel
+        self._stacks = stacks
         self._listeners = listeners
         self._logs = logs
         self._type = worker_type
@@ -183,9 +186,7 @@ class Child:
             signal.signal(number, lambda _number, _frame: None)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
-        # In C, before the handler of SIGABRT above, which it calls then: it shows the stacks even when C code
-        # holds the GIL. It shows those of a crash in C code too.
-        faulthandler.enable(file=self._logs.error_fileno(), all_threads=True)
+        stacks.show_on_signals(self._stacks, main_calls=self._settings.threads == 1)
 
     def _on_term(self, _number: int, _frame: FrameType | None) -> None:
         """Systemd and others send TERM to all processes at once: then the queue must be taken too."""

@@ -128,6 +128,7 @@ class Loop:
         """Serve with this thread until the worker is told to stop, and then until it has drained."""
         self._begin()
         watch = self._watches[0]
+        watch.belongs_here()
         while self._turn(watch) is not Lost.ALL:
             pass
         self._close_all()
@@ -163,6 +164,7 @@ class Loop:
             self._lead.end()
 
     def _attend(self, watch: Watch) -> None:
+        watch.belongs_here()
         own = threading.Lock()
         own.acquire()
         while True:

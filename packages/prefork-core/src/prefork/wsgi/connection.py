@@ -85,6 +85,7 @@ class Connection:
         terms: limits of time and pace.
 
     Attributes:
+        client: the address of its other end, as the scoreboard has it.
         waits: what it waits for.
         watched: the events for which it is in the poll set, 0 for none.
         fresh: whether it has brought no request yet.
@@ -111,6 +112,7 @@ class Connection:
         "_terms",
         "base",
         "began",
+        "client",
         "close_body",
         "deadline",
         "environ",
@@ -136,6 +138,7 @@ class Connection:
         self.stream = Stream(sock)
         self.http = ServerConnection(limits)
         self.peer = peer
+        self.client = peer.address.encode("ascii", "replace")
         self.base = base
         self._terms = terms
         self._ahead: list[bytes] = []
@@ -260,6 +263,7 @@ class Connection:
         if data is None:
             self.watch.waiting(self.deadline, to_write=False)
             if not self.stream.wait(self.deadline, monotonic, to_write=False):
+                self.watch.progress()  # what the application does about it is its own time
                 self.http.persistent = False
                 raise ClientStalled("the client sends its body too slowly", 408)
             data = self.stream.receive()
@@ -293,6 +297,7 @@ class Connection:
         while stream.pending > PENDING_LIMIT // 2:
             self.watch.waiting(self.deadline, to_write=True)
             if not stream.wait(self.deadline, monotonic, to_write=True):
+                self.watch.progress()
                 raise ClientStalled("the client takes the response too slowly")
             before = stream.taken
             stream.flush()

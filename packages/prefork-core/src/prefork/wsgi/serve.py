@@ -342,7 +342,7 @@ class Service:
         """Call the application and send what it answers, as far as the client takes it."""
         request = conn.http.request
         assert request is not None
-        watch.begin(request, monotonic())
+        watch.begin(request, monotonic(), conn.client)
         response = conn.response = Response(conn.http, conn, self)
         try:
             forwarded = self._forward.apply(request, conn.peer.address)

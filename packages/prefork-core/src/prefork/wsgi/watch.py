@@ -3,23 +3,25 @@
 
 Decides when the request counts as stuck: `timeout` after its last progress, and, while it waits for its
 client, `timeout` after the deadline that the client has. One that has taken its connection over never does.
-Each thread has a watch of its own.
+One that knows that it is long may say so. Each thread has a watch of its own.
 """
 
 from __future__ import annotations
 
-from math import inf
+import threading
+from math import inf, isnan
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from prefork.process.scoreboard import Phase
 
 if TYPE_CHECKING:
-    import threading
-
     from prefork.http import Request
     from prefork.process.scoreboard import Slot, ThreadRecord
     from prefork.wsgi.connection import Connection
+
+EXTEND_DEADLINE: Final = "prefork.extend_deadline"
+"""Under which name the application finds `Watch.extend_deadline` in the environ."""
 
 
 class Watch:
@@ -33,9 +35,22 @@ class Watch:
 
     Attributes:
         conn: the connection whose request the thread has in hand, None for none.
+        extend_deadline: a function of seconds, for the application: from now on its request may take so long
+            before it counts as stuck. Raises ValueError for what is no time.
     """
 
-    __slots__ = ("_away", "_aways", "_record", "_slot", "_taken", "_timeout", "_waited", "conn")
+    __slots__ = (
+        "_away",
+        "_aways",
+        "_record",
+        "_slot",
+        "_taken",
+        "_timeout",
+        "_waited",
+        "_waits_since",
+        "conn",
+        "extend_deadline",
+    )
 
     def __init__(self, record: ThreadRecord, timeout: float, slot: Slot, aways: threading.Lock) -> None:
         self._record = record
@@ -45,17 +60,30 @@ class Watch:
         self._away = False
         self._taken = False
         self._waited = False
+        self._waits_since = 0.0
         self.conn: Connection | None = None
+        self.extend_deadline = self._extend_deadline  # bound once, not for each request
 
-    def begin(self, request: Request, now: float) -> None:
+    def belongs_here(self) -> None:
+        """Note that the calling thread is the one; the record says so to who reads stacks."""
+        self._record.belong_to(threading.get_ident())
+
+    def begin(self, request: Request, now: float, client: bytes) -> None:
         """Note that the application is about to be called.
 
         Args:
             request: with what.
             now: monotonic seconds.
+            client: address of the peer.
         """
         self._taken = False
-        self._record.begin(request.line, now, now + self._timeout if self._timeout else 0.0)
+        self._waited = False
+        self._record.begin(request.line, now, now + self._timeout if self._timeout else 0.0, client)
+
+    def _extend_deadline(self, seconds: float) -> None:
+        if isnan(seconds) or seconds < 0.0:
+            raise ValueError(f"{EXTEND_DEADLINE}: {seconds!r} is no time in seconds")
+        self._record.allowed = monotonic() + seconds
 
     def queued(self, seconds: float) -> None:
         """Note how long the request that the thread is about to take has waited.
@@ -102,6 +130,7 @@ class Watch:
         """Note that the request has moved."""
         if self._waited:
             self._waited = False
+            self._record.count_waited(monotonic() - self._waits_since)
             self._record.phase = Phase.APPLICATION
         if self._timeout:
             self._record.deadline = monotonic() + self._timeout
@@ -113,7 +142,9 @@ class Watch:
             deadline: of the client, in monotonic seconds; infinity for none.
             to_write: whether it waits for the client to take bytes; else to send some.
         """
-        self._waited = True
+        if not self._waited:
+            self._waited = True
+            self._waits_since = monotonic()
         self._record.phase = Phase.WRITING if to_write else Phase.READING
         if self._timeout:
             self._record.deadline = 0.0 if deadline == inf else deadline + self._timeout
