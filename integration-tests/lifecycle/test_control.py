@@ -99,6 +99,19 @@ def test_settings_and_metrics_are_those_of_the_server(tmp_path: Path) -> None:
         assert f"pid {server.pid}" in named.stdout
 
 
+def test_the_memory_of_workers_is_shown_where_it_is_limited(tmp_path: Path) -> None:
+    deploy(tmp_path)
+    with Server(tmp_path, f"-w 1 --max-worker-memory 1g {FLAGS} app:app"):
+
+        def memory() -> int:
+            (row,) = ctl_json(tmp_path, "workers")["workers"]
+            return int(row["memory"] or 0)
+
+        shown = until(memory, "a worker that was weighed")
+        assert 2**20 < shown < 2**30
+        assert " MiB" in ctl(tmp_path, "workers")[0]
+
+
 def test_totals_outlive_the_workers(tmp_path: Path) -> None:
     """Each figure is at least as large as the one before, over recycling, reloads and kills."""
     deploy(tmp_path)

@@ -45,7 +45,7 @@ def test_every_metric_has_its_help_and_type_before_its_values() -> None:
         elif not line.startswith("#"):
             name = re.split(r"[ {]", line)[0]
             assert name in known or name.removesuffix("_sum").removesuffix("_count") in known
-    assert len(known) == 14
+    assert len(known) == 15
 
 
 def test_the_facts_are_in_it() -> None:
@@ -68,6 +68,12 @@ def test_the_facts_are_in_it() -> None:
     assert found["prefork_connections"] == 6
     assert found["prefork_connections_idle"] == 4
     assert found['prefork_listener_queue{listener="http://127.0.0.1:8000"}'] == 3
+
+
+def test_the_memory_of_workers_that_were_weighed_is_in_it() -> None:
+    text = metrics.text(snapshot(seat(0), seat(7, memory=50_000_000)))
+    found = {name: value for name, value in samples(text).items() if "memory" in name}
+    assert found == {'prefork_worker_memory_bytes{slot="7"}': 50_000_000}
 
 
 def test_a_queue_that_is_not_known_has_no_value() -> None:

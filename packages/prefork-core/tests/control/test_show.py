@@ -49,12 +49,12 @@ def test_a_status_names_the_reason_of_a_roll_back_and_what_is_not_known() -> Non
 
 
 def test_workers_are_a_table_with_aligned_columns() -> None:
-    busy = seat(10, busy=2, requests=123456, oldest=in_hand())
-    last = "  10  1010    1  ready  1 min 1 s   2/4    123456       1      3     2  GET /slow"
+    busy = seat(10, busy=2, requests=123456, oldest=in_hand(), memory=50 * 1024**2)
+    last = "  10  1010    1  ready  1 min 1 s   2/4    123456       1      3     2  50.0 MiB  GET /slow"
     lines = show.workers(report.workers(snapshot(seat(1), busy))).splitlines()
     assert lines == [
-        "SLOT   PID  GEN  STATE        AGE  BUSY  REQUESTS  ERRORS  CONNS  IDLE  REQUEST",
-        "   1  1001    1  ready  1 min 1 s   0/4        10       1      3     2",
+        "SLOT   PID  GEN  STATE        AGE  BUSY  REQUESTS  ERRORS  CONNS  IDLE    MEMORY  REQUEST",
+        "   1  1001    1  ready  1 min 1 s   0/4        10       1      3     2         -",
         f"{last} (application, 2.5 s, 1 more)",
     ]
 

@@ -93,6 +93,7 @@ def _seat(child: Child, worker: Worker | None, sums: Totals, now: float) -> Seat
         connections=slot.connections,
         idle=slot.idle,
         oldest=oldest,
+        memory=child.weight or None,
     )
 
 

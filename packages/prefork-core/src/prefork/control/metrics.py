@@ -118,6 +118,10 @@ def _of_workers(snapshot: Snapshot) -> Iterator[Metric]:
     yield Metric("prefork_connections", "gauge", "Connections that are open.", connections)
     idle = (Sample(sum(seat.idle for seat in seats)),)
     yield Metric("prefork_connections_idle", "gauge", "Those of them that wait for their client.", idle)
+    memory = tuple(
+        Sample(seat.memory, (("slot", str(seat.slot)),)) for seat in seats if seat.memory is not None
+    )
+    yield Metric("prefork_worker_memory_bytes", "gauge", "Memory that a worker has for itself.", memory)
 
 
 def _lines(metric: Metric) -> Iterator[str]:

@@ -80,6 +80,8 @@ class Seat(NamedTuple):
     idle: int
     oldest: InHand | None
     """Of the requests in hand, the one that began first."""
+    memory: int | None = None
+    """Bytes that it shares with no other process, when last weighed; None when it never was."""
 
 
 class Snapshot(NamedTuple):

@@ -35,6 +35,15 @@ def duration(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
+def size(count: int | None) -> str:
+    """Return a size in MiB, or a dash when it is not known.
+
+    Args:
+        count: bytes.
+    """
+    return "-" if count is None else f"{count / 1024**2:.1f} MiB"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return aligned columns, whatever bytes the cells hold.
 
@@ -98,6 +107,7 @@ _WORKERS: Final = (
     "ERRORS",
     "CONNS",
     "IDLE",
+    "MEMORY",
     "REQUEST",
 )
 
@@ -110,7 +120,7 @@ def workers(result: Mapping[str, Any]) -> str:
 def _worker(row: Mapping[str, Any]) -> list[str]:
     first = [str(row["slot"]), str(row["pid"]), str(row["generation"]), row["state"], duration(row["age"])]
     counts = [str(row[name]) for name in ("requests", "errors", "connections", "idle")]
-    return [*first, f"{row['busy']}/{row['threads']}", *counts, _in_hand(row)]
+    return [*first, f"{row['busy']}/{row['threads']}", *counts, size(row["memory"]), _in_hand(row)]
 
 
 def _in_hand(row: Mapping[str, Any]) -> str:
