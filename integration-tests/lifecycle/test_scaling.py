@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The number of workers follows the operator, without a request lost."""
+"""The number of workers follows the operator, and the load, without a request lost."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
+import time
 from pathlib import Path
+from typing import Final
 
 from support.application import deploy, hold, release
 from support.client import read_answer
@@ -13,7 +16,7 @@ from support.load import Load
 from support.processes import is_running
 from support.server import Server
 from support.waiting import until
-from support.workers import UNDER_BOTH
+from support.workers import GTHREAD, SYNC, UNDER_BOTH, WorkerClass, only
 
 pytestmark = UNDER_BOTH
 
@@ -115,3 +118,72 @@ def test_all_workers_are_those_of_the_arbiter(tmp_path: Path) -> None:
     with Server(tmp_path, "-w 3 app:app") as server:
         workers = server.wait_workers(3)
     assert not any(map(is_running, workers))
+
+
+# By load
+
+SLOW: Final = "time.sleep(0.1)"
+"""Many of them fit into one processor, so only threads are scarce."""
+
+
+def test_two_seconds_after_saturation_all_workers_are_ready(
+    tmp_path: Path, worker_class: WorkerClass
+) -> None:
+    deploy(tmp_path, request=SLOW)
+    clients = 8 * worker_class.threads
+    with Server(tmp_path, "-w 1 --max-workers 4 app:app") as server:
+        began = time.monotonic()
+        with Load(server.address, clients=clients, interval=0) as load:
+            server.wait_log("ready after", count=4)
+            took = time.monotonic() - began
+            until(lambda: len(load.pids) == 4, "answers of all four")
+            load.check()
+        print(f"--- saturation to four workers ready: {took:.2f} s")
+        assert took < 2
+        assert "workers: 4 (were 1): 100% of the threads busy" in server.log()
+
+
+@only(GTHREAD)
+def test_when_the_load_is_gone_workers_go_one_at_a_time_without_a_loss(tmp_path: Path) -> None:
+    deploy(tmp_path, request=SLOW)
+    with (
+        Server(tmp_path, "-w 1 --max-workers 3 app:app") as server,
+        Load(server.address, clients=1, interval=1) as load,
+    ):
+        with Load(server.address, clients=32, interval=0) as burst:
+            server.wait_log("ready after", count=3)
+        burst.check()
+        until(lambda: len(server.workers()) == 1, "one worker", 60)
+        load.wait(2)
+        load.check()
+        assert re.findall(r"workers: (\d) \(were \d\)", server.log()) == ["3", "2", "1"]
+
+
+@only(SYNC)
+def test_behind_a_unix_socket_there_is_scaling_too(tmp_path: Path) -> None:
+    deploy(tmp_path, request=SLOW)
+    address = str(tmp_path / "web.sock")
+    with (
+        Server(tmp_path, "-w 1 --max-workers 4 app:app", address=address) as server,
+        Load(server.address, clients=32, interval=0) as load,
+    ):
+        server.wait_log("ready after", count=4)
+        load.check()
+
+
+@only(SYNC)
+def test_ttou_takes_a_worker_from_a_server_that_is_saturated(tmp_path: Path) -> None:
+    deploy(tmp_path, request=SLOW)
+    with (
+        Server(tmp_path, "-w 1 --max-workers 3 app:app") as server,
+        Load(server.address, clients=8, interval=0) as load,
+    ):
+        server.wait_log("ready after", count=3)
+        server.signal(signal.SIGTTOU)
+        server.wait_log("workers: 1 to 2 as the load asks for")
+        server.wait_workers(2)
+        server.signal(signal.SIGHUP)
+        server.wait_log("2 of 2 replaced")
+        load.wait(50)  # more than a second of saturation
+        load.check()
+        assert len(server.workers()) == 2

@@ -512,6 +512,25 @@ def test_a_worker_that_asks_for_a_successor_goes_when_that_one_is_ready(server: 
     eventually(lambda: len(server.children()) == 1)
 
 
+def test_a_worker_that_is_old_enough_goes_when_its_successor_is_ready(server: Server) -> None:
+    server.start("--max-worker-lifetime", "0.3", workers=1)
+    server.says("is older than max_worker_lifetime (0.3 s): starting its successor")
+    eventually(lambda: server.ask().age > 2)
+
+
+def test_a_worker_that_is_too_large_is_explained_and_aborted(server: Server) -> None:
+    server.behave("large 60").start("--max-worker-memory-hard", "40m", workers=1)
+    server.behave("good").says("of its own (max_worker_memory_hard 40 MiB)")
+    server.says("sending SIGABRT")
+    eventually(lambda: server.ask().age > 1)
+
+
+def test_a_load_on_all_threads_brings_more_workers(server: Server) -> None:
+    server.behave("busy 30").start("--max-workers", "3", workers=1)
+    server.behave("good").says("workers: 2 (were 1): 100% of the threads busy, 0 connections waiting")
+    eventually(lambda: len(server.children()) == 2)
+
+
 def test_a_child_that_is_no_worker_is_reaped_quietly(server: Server) -> None:
     server.configure("import os\ndef on_starting(server):\n    os.fork() or os._exit(5)\n").start(workers=1)
     eventually(lambda: len(server.children()) == 1)

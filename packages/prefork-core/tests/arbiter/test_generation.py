@@ -4,12 +4,13 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from prefork.arbiter import generation as generations
 from prefork.errors import ConfigError
+from prefork.hooks import Hooks
 from prefork.net.listener import adopt
 from prefork.settings import Settings
 
@@ -21,6 +22,47 @@ if TYPE_CHECKING:
 
 def opened(*binds: str, there: tuple[Listener, ...] = ()) -> list[Listener]:
     return generations.open_listeners(Settings(bind=binds), None, there)
+
+
+def test_the_first_number_of_workers_is_within_the_bounds_of_the_load() -> None:
+    given: dict[str, Any] = {"min_workers": 2, "max_workers": 4}
+    for workers, expected in [(1, 2), (3, 3), (9, 4)]:
+        count = generations.check(Settings(workers=workers, **given)).workers
+        assert count == (expected, "2 to 4 as the load asks for")
+    assert generations.check(Settings(workers=9, min_workers=2)).workers.workers == 9
+
+
+def test_bounds_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ConfigError, match="min_workers is 5, but max_workers only 4"):
+        generations.check(Settings(min_workers=5, max_workers=4))
+
+
+def test_the_policy_has_what_the_settings_say_about_load_age_and_memory() -> None:
+    settings = Settings(
+        workers=3,
+        min_workers=2,
+        max_workers=4,
+        max_worker_lifetime=60.0,
+        max_worker_lifetime_jitter=5.0,
+        max_worker_memory=100,
+        max_worker_memory_hard=200,
+        max_memory=300,
+    )
+    checked = generations.check(settings)
+    made: Any = generations.Generation(
+        1,
+        settings,
+        Hooks(),
+        "/",
+        checked.worker_type,
+        checked.workers,
+        (),
+        None,  # type: ignore[arg-type]
+    )
+    policy = made.policy
+    assert (policy.workers, policy.min_workers, policy.max_workers) == (3, 2, 4)
+    assert (policy.lifetime, policy.lifetime_jitter) == (60.0, 5.0)
+    assert (policy.memory, policy.memory_hard, policy.memory_total) == (100, 200, 300)
 
 
 def test_a_listener_is_opened_for_each_bind_in_order(tmp_path: Path) -> None:

@@ -44,6 +44,9 @@ def live(**inherited: Any) -> int:
     return serve(sockets, channel, slot, inherited["worker"], deaf=word == "deaf")
 
 
+KEPT: list[bytearray] = []
+
+
 def misbehave(word: str, argument: str, slot: Any, channel: Any) -> None:
     """Do what the file says, if it is about a worker that is ready."""
     match word:
@@ -52,6 +55,9 @@ def misbehave(word: str, argument: str, slot: Any, channel: Any) -> None:
             os.kill(os.getpid(), signal.SIGSEGV)
         case "nap":
             time.sleep(float(argument))
+        case "large":
+            KEPT.append(bytearray(b"x") * (int(argument) << 20))
+            signal.signal(signal.SIGABRT, signal.SIG_DFL)
         case "retire":
             channels.report(channel, Report.RETIRE)
         case "busy":

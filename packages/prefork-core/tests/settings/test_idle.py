@@ -17,6 +17,11 @@ def warnings_of(folder: Path, *arguments: str) -> tuple[str, ...]:
     ("given", "needed", "warning"),
     [
         (
+            ["--min-workers=2"],
+            ["--max-workers=4"],
+            "flag --min-workers: min_workers has no effect: max_workers is 0",
+        ),
+        (
             ["--max-requests-jitter=5"],
             ["--max-requests=50"],
             "flag --max-requests-jitter: max_requests_jitter has no effect: max_requests is 0",

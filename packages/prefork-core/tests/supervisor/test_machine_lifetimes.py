@@ -43,6 +43,7 @@ from prefork.supervisor.messages import (
     Report,
     Reported,
     Resize,
+    Sampled,
     Send,
     Serving,
     Spawn,
@@ -142,6 +143,8 @@ class Kernel:
         self.served = False
         self.gone: set[int] = set()
         self.explained: set[int] = set()
+        self.moved = 0
+        """By how much all operators together may have moved the bounds."""
         self.floor = 0
         """So many must serve during a reload."""
         self._agenda: list[Scheduled] = []
@@ -301,6 +304,22 @@ class Kernel:
         self._doom(self.processes[serial])
         self.tell(Discard(serial))
 
+    def load(self, requests: int, waiting: int, seconds: float) -> None:
+        """Have the arbiter look at the load, four times a second."""
+        for _ in range(int(seconds * 4)):
+            serving = len(self.machine.children.among(*SERVING))
+            self.tell(Sampled(serving, serving * 2, min(requests, serving * 2), waiting))
+            machine = self.machine
+            if machine.policy.max_workers and machine.rollout is None and machine.target and serving:
+                assert machine.mode is not Mode.RUNNING or machine.target in self.bounds()
+            self.advance(0.25)
+
+    def bounds(self) -> range:
+        """Return what the settings allow; an operator may move them by up to all slots."""
+        policy = self.machine.policy
+        by = self.moved
+        return range(max(1, policy.min_workers - by), policy.max_workers + by + 1)
+
     def weigh(self, serial: int, weight: int) -> None:
         if 0 < self.machine.policy.memory_hard < weight:
             self._doom(self.processes[serial])
@@ -387,6 +406,8 @@ POLICIES = st.builds(
     lifetime=st.sampled_from([0.0, 0.0, 2.0, 60.0]),
     lifetime_jitter=st.sampled_from([0.0, 5.0]),
     watched=st.sampled_from([False, False, True]),
+    min_workers=st.integers(1, 4),
+    max_workers=st.sampled_from([0, 0, 4, 12]),
     memory=st.sampled_from([0, 0, 100]),
     memory_hard=st.sampled_from([0, 0, 500]),
     memory_total=st.sampled_from([0, 0, 600]),
@@ -429,7 +450,17 @@ class Lifetimes(RuleBasedStateMachine):
     @precondition(runs)
     @rule(by=st.sampled_from([1, 1, -1, -1, 5, -5]))
     def resize(self, by: int) -> None:
+        self.kernel.moved += abs(by)
         self.kernel.tell(Resize(by))
+
+    @precondition(runs)
+    @rule(
+        requests=st.integers(0, 30),
+        waiting=st.sampled_from([0, 0, 3, 200]),
+        seconds=st.sampled_from([0.25, 1.0, 1.0, 5.0, 33.0]),
+    )
+    def load(self, requests: int, waiting: int, seconds: float) -> None:
+        self.kernel.load(requests, waiting, seconds)
 
     @precondition(runs)
     @rule()

@@ -81,6 +81,8 @@ class Generation:
         settings = self.settings
         return Policy(
             workers=self.workers.workers,
+            min_workers=settings.min_workers,
+            max_workers=settings.max_workers,
             # In development all at once, or old and new code would answer in turns.
             reload_batch=settings.reload_batch or (self.workers.workers if settings.reload else 0),
             boot_timeout=settings.boot_timeout,
@@ -128,8 +130,23 @@ def check(settings: Settings) -> Checked:
     return Checked(
         registry.find(registry.chosen(settings.worker_class, settings.threads)),
         identity.owner(settings.user, settings.group),
-        cpus.workers(settings.workers, MOST_WORKERS),
+        _count(settings),
     )
+
+
+def _count(settings: Settings) -> cpus.Count:
+    """Return how many workers there are at first, and why.
+
+    Raises:
+        ConfigError: min_workers is above max_workers.
+    """
+    count = cpus.workers(settings.workers, MOST_WORKERS)
+    least, most = settings.min_workers, settings.max_workers
+    if not most:
+        return count
+    if least > most:
+        raise ConfigError(f"min_workers is {least}, but max_workers only {most}")
+    return cpus.Count(max(least, min(count.workers, most)), f"{least} to {most} as the load asks for")
 
 
 def open_listeners(

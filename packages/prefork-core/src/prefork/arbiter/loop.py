@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from prefork.arbiter.brood import Born, Brood, Entry, Worker
 from prefork.arbiter.facade import ServerFacade, run_hook
+from prefork.arbiter.gauge import Gauge
 from prefork.arbiter.generation import OF_THE_START, Generation, close_listeners, quiet
 from prefork.arbiter.inquest import Inquests
 from prefork.arbiter.lateness import look, next_look
@@ -135,6 +136,7 @@ class Loop:
         self._closing: list[object] = []
         self._look_at = 0.0
         self._weighing = Weighing(kernel)
+        self._gauge = Gauge()
         self._title = ""
         self._serving = 0
         self._exit_code: int | None = None
@@ -214,6 +216,7 @@ class Loop:
         self._reap()
         self._look_at_deadlines()
         self._look_at_memory()
+        self._look_at_load()
         self._inquests.look(self._brood)
         self._step(Tick())
         if self._control is not None:
@@ -230,6 +233,7 @@ class Loop:
             self._inquests.next_deadline(self._brood),
             self._lookout.next_start(),
             self._weighing.next_at,
+            self._gauge.next_at,
         ]
         machine = self._machine.next_deadline()
         if machine is not None:
@@ -269,6 +273,16 @@ class Loop:
         weighed = self._weighing.look({worker.serial: worker.pid for worker in workers})
         if weighed is not None:
             self._step(weighed)
+
+    def _look_at_load(self) -> None:
+        if not self._machine.policy.max_workers:
+            self._gauge.rest()
+            return
+        serving = self._brood.among(child.serial for child in self._machine.children.among(*SERVING))
+        slots = [worker.slot for worker in serving]
+        sampled = self._gauge.look(slots, self._present.listeners, self._kernel.now())
+        if sampled is not None:
+            self._step(sampled)
 
     def _listen(self, worker: Worker) -> None:
         """Take in what a worker says."""

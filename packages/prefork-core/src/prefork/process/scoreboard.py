@@ -170,6 +170,11 @@ class ThreadRecord:
         self._ints[_PHASE] = phase
 
     @property
+    def is_busy(self) -> bool:
+        """Whether the thread has a request in hand."""
+        return self._ints[_PHASE] != _NOTHING
+
+    @property
     def requests(self) -> int:
         """How many requests the thread has finished."""
         return self._ints[_REQUESTS]
@@ -386,7 +391,7 @@ class Slot:
     @property
     def busy(self) -> int:
         """How many threads have a request in hand."""
-        return len(self.current())
+        return sum(record.is_busy for record in self._all())
 
     @property
     def away(self) -> int:

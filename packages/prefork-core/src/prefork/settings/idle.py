@@ -26,6 +26,7 @@ class Idle(NamedTuple):
 
 
 IDLE: Final = (
+    Idle("min_workers", "max_workers is 0", lambda given: not given.max_workers),
     Idle("max_requests_jitter", "max_requests is 0", lambda given: not given.max_requests),
     Idle(
         "max_worker_lifetime_jitter",

@@ -133,9 +133,26 @@ class Settings:
         flags=("-w", "--workers"),
         help=(
             "How many worker processes serve. `auto` is two for each CPU that the process may use (cgroup"
-            " quota, affinity) and one more. The variable WEB_CONCURRENCY changes the default."
+            " quota, affinity) and one more. The variable WEB_CONCURRENCY changes the default. With"
+            " max_workers: how many at the start."
         ),
         gunicorn="The default is `auto`, not 1.",
+    )
+    min_workers: int = option(
+        _WORKERS,
+        whole(1, MOST_WORKERS),
+        1,
+        help="With max_workers: how many workers there are at least, however low the load is.",
+    )
+    max_workers: int = option(
+        _WORKERS,
+        whole(0, MOST_WORKERS),
+        0,
+        help=(
+            "Let the load decide how many workers there are, from min_workers to this. More are started"
+            " within a second when all threads are busy; one at a time goes after half a minute of low load."
+            " 0 keeps the number at workers."
+        ),
     )
     worker_class: str = option(
         _WORKERS,

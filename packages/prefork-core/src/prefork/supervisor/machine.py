@@ -20,7 +20,7 @@ from math import inf
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from prefork.errors import ExitCode
-from prefork.supervisor import recycling, staffing, weight
+from prefork.supervisor import recycling, scaling, staffing, weight
 from prefork.supervisor.backoff import Backoff
 from prefork.supervisor.children import MEMBERS, SERVING, Children, State
 from prefork.supervisor.messages import (
@@ -47,6 +47,7 @@ from prefork.supervisor.messages import (
     Resize,
     Resized,
     RolledBack,
+    Sampled,
     Say,
     Send,
     Serving,
@@ -137,6 +138,9 @@ class Machine:
         """Why the last reload was rolled back; empty when it was not."""
         self._backoff = Backoff(probing=policy.watched)
         self._scales = weight.Scales()
+        self._scaling = scaling.Scaling()
+        self._shift = 0
+        """By how much the operator has moved min_workers and max_workers."""
         self._stop_at = inf
         self._stopped_at = inf
         self._exit_code = int(ExitCode.OK)
@@ -192,8 +196,21 @@ class Machine:
         if self._is_stopping:
             self._say(Level.INFO, "the number of workers stays: the server is stopping")
             return
-        least = min(self.target, 1)  # a parked server stays parked
-        self._aim_at(max(least, min(self.target + event.by, self.children.size)))
+        if self.target:
+            self._shift = scaling.moved(self.policy, self._shift + event.by, self.children.size)
+        bounds = self._bounds
+        if self.policy.max_workers:
+            self._say(Level.INFO, f"workers: {bounds.least} to {bounds.most} as the load asks for")
+        least = min(self.target, bounds.least)  # a parked server stays parked
+        self._aim_at(max(least, min(self.target + event.by, bounds.most)))
+
+    def _on_sampled(self, event: Sampled) -> None:
+        if self.mode is not Mode.RUNNING or self.rollout is not None or not self.target:
+            self._scaling.forget()  # what is on its way out serves too
+        elif self.policy.max_workers:
+            change = self._scaling.decide(event, self.target, self._bounds, self._now)
+            if change is not None:
+                self._aim_at(change.target, change.why)
 
     def _on_park(self, _: Park) -> None:
         if not self._is_stopping:
@@ -233,13 +250,15 @@ class Machine:
                 old_generation=old.old_generation if old else self.generation,
                 old_policy=old.old_policy if old else self.policy,
                 old_target=old.old_target if old else self.target,
+                old_shift=old.old_shift if old else self._shift,
             )
         target = self.target
-        if event.policy.workers != self.policy.workers or self.target == 0:
-            target = min(event.policy.workers, self.children.size)
+        is_fixed_now = self.policy.max_workers and not event.policy.max_workers
+        if event.policy.workers != self.policy.workers or is_fixed_now or self.target == 0:
+            target = event.policy.workers
         self._adopt(event.generation, event.policy)
         self._say(Level.INFO, f"reload: starting generation {event.generation}")
-        self._aim_at(target)
+        self._aim_at(self._bounds.clamp(target))
 
     # ------------------------------------------------------------ events about one child
 
@@ -411,20 +430,24 @@ class Machine:
             return
         self.rolled_back = reason
         given_up = self.generation
-        same_workers = self.policy.workers == rollout.old_policy.workers
-        target = self.target if same_workers else rollout.old_target
+        old_policy = rollout.old_policy
+        same = self.policy.workers == old_policy.workers and scaling.same(self.policy, old_policy)
+        target, shift = (self.target, self._shift) if same else (rollout.old_target, rollout.old_shift)
         # First, so that the line below is in the log that the server had before the reload.
         self._do(RolledBack(given_up, rollout.old_generation))
         old = f"generation {rollout.old_generation} serves on"
         if rollout.old_policy.watched:
             old = f"serving the old code on (generation {rollout.old_generation}); waiting for a change"
         self._say(Level.ERROR, f"reload rolled back: {reason}; {old}")
-        self._adopt(rollout.old_generation, rollout.old_policy)
+        self._adopt(rollout.old_generation, old_policy)
+        self._shift = shift
         self._aim_at(target)
 
     def _adopt(self, generation: int, policy: Policy) -> None:
         """Make a generation the present one, and every other worker one to be replaced."""
         self.generation = generation
+        if not scaling.same(self.policy, policy):
+            self._shift = 0
         self.policy = policy
         self._backoff = Backoff(probing=policy.watched)
         for child in self.children.among(*MEMBERS, State.RETIRING):
@@ -436,11 +459,15 @@ class Machine:
             elif not present and child.state is State.BOOTING:
                 self._dismiss(child, Order.LEAVE)
 
-    def _aim_at(self, target: int) -> None:
+    @property
+    def _bounds(self) -> scaling.Range:
+        return scaling.span(self.policy, self._shift, self.children.size)
+
+    def _aim_at(self, target: int, why: str = "") -> None:
         """Change the number of workers."""
         old, self.target = self.target, target
         if old != target:
-            self._say(Level.INFO, f"workers: {target} (were {old})")
+            self._say(Level.INFO, f"workers: {target} (were {old}){': ' if why else ''}{why}")
             self._do(Resized(target, old))
 
     # ------------------------------------------------------------ what is against what should be
@@ -588,6 +615,7 @@ class Machine:
         Overdue: _on_overdue,
         Discard: _on_discard,
         Weighed: _on_weighed,
+        Sampled: _on_sampled,
         Reaped: _on_reaped,
         Reload: _on_reload,
         Resize: _on_resize,

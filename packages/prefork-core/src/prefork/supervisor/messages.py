@@ -83,6 +83,10 @@ class Policy:
     """What the settings of one generation decide about supervision. Times are in seconds."""
 
     workers: int
+    """How many there are at first; and later, unless max_workers is set."""
+    min_workers: int = 1
+    max_workers: int = 0
+    """Between these the load decides how many there are; 0 is not at all."""
     reload_batch: int = 0
     """How many workers of a new generation boot at once; 0 is a quarter of them."""
     boot_timeout: float = 60.0
@@ -205,6 +209,23 @@ class Reaped:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampled:
+    """It was looked how busy the server is."""
+
+    workers: int
+    """How many serve."""
+    threads: int
+    """How many they have together."""
+    requests: int
+    """How many of them have a request in hand, and requests that wait within a worker."""
+    waiting: int
+    """Connections in the queues of the listeners."""
+    is_counted: bool = True
+    """Whether all of those were counted. Otherwise it is only known of a queue that somebody is in it, and as
+    many are assumed as there are threads."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reload:
     """New settings are loaded and their listeners open: replace the workers."""
 
@@ -242,6 +263,7 @@ Event = (
     | Discard
     | Weighed
     | Reaped
+    | Sampled
     | Reload
     | Resize
     | Park

@@ -36,6 +36,8 @@ class Rollout:
     old_target: int
     proven_at: float = inf
     """When the first new worker will have lived long enough."""
+    old_shift: int = 0
+    """By how much the operator had moved min_workers and max_workers."""
 
 
 def missing(children: Children, target: int) -> int:

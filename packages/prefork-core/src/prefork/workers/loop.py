@@ -121,7 +121,7 @@ class Loop:
             script_name=os.environ.get("SCRIPT_NAME", ""),
             errors=errors,
             multithread=self._ctx.settings.threads > 1,
-            multiprocess=self._ctx.settings.workers != 1,
+            multiprocess=self._ctx.settings.workers != 1 or self._ctx.settings.max_workers > 1,
         )
 
     def run(self) -> None:
