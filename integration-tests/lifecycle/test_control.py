@@ -239,6 +239,7 @@ def test_the_worker_in_a_slot_is_killed_and_replaced(tmp_path: Path) -> None:
         control.wait_status(server, ready=2)
         server.wait_log("was given up by the operator, on GET /hold/stuck (in the application, ")
         assert "ended unexpectedly" not in server.log()
+        assert ctl_json(tmp_path, "status")["kills"]["operator"] == 1
         _, err = ctl(tmp_path, "kill-slot", "77", expect=1)
         assert "there is no worker in slot 77" in err
 

@@ -27,6 +27,7 @@ from prefork.supervisor.messages import (
     Kill,
     Policy,
     Reaped,
+    Reason,
     Reload,
     Report,
     Reported,
@@ -71,6 +72,7 @@ class Arbiter:
         self.brood: Any = Brood()
         self.present: Any = Present(folder)
         self.generations: list[Any] = []
+        self.kills = {Reason.TIMEOUT: 3}
         self.now = 100.0
         self.refusal = ""
         self.exit_code: int | None = None
@@ -170,6 +172,7 @@ def test_a_status_has_sums_of_the_dead_and_counts_of_the_living(tmp_path: Path) 
     found = running(tmp_path).answer(Command.STATUS)["result"]
     assert (found["requests"], found["workers"]["ready"], found["mode"]) == (7, 2, "running")
     assert (found["uptime"], found["generation"], found["pid"]) == (60.0, 1, os.getpid())
+    assert found["kills"] == {"timeout": 3}
 
 
 def test_workers_settings_and_metrics_are_told(tmp_path: Path) -> None:

@@ -45,5 +45,6 @@ def snapshot(*seats: Seat, **other: Any) -> Snapshot:
         "seats": seats,
         "listeners": (Listening("http://127.0.0.1:8000", 3, closing=False),),
         "totals": Totals(100, 2, 1, 0.5, 10),
+        "kills": {"timeout": 2, "memory": 0, "operator": 1},
     }
     return Snapshot(**{**facts, **other})

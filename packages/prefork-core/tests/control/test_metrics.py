@@ -45,7 +45,7 @@ def test_every_metric_has_its_help_and_type_before_its_values() -> None:
         elif not line.startswith("#"):
             name = re.split(r"[ {]", line)[0]
             assert name in known or name.removesuffix("_sum").removesuffix("_count") in known
-    assert len(known) == 15
+    assert len(known) == 16
 
 
 def test_the_facts_are_in_it() -> None:
@@ -63,6 +63,8 @@ def test_the_facts_are_in_it() -> None:
     assert found['prefork_workers{state="ready"}'] == 1
     assert found['prefork_workers{state="stopping"}'] == 1
     assert found['prefork_workers{state="killed"}'] == 0
+    assert found['prefork_worker_kills_total{reason="timeout"}'] == 2
+    assert found['prefork_worker_kills_total{reason="memory"}'] == 0
     assert found["prefork_threads"] == 8
     assert found["prefork_threads_busy"] == 3
     assert found["prefork_connections"] == 6
@@ -72,7 +74,7 @@ def test_the_facts_are_in_it() -> None:
 
 def test_the_memory_of_workers_that_were_weighed_is_in_it() -> None:
     text = metrics.text(snapshot(seat(0), seat(7, memory=50_000_000)))
-    found = {name: value for name, value in samples(text).items() if "memory" in name}
+    found = {name: value for name, value in samples(text).items() if "memory_bytes" in name}
     assert found == {'prefork_worker_memory_bytes{slot="7"}': 50_000_000}
 
 

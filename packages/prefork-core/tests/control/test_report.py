@@ -52,6 +52,7 @@ def test_a_status_has_all_facts_as_json() -> None:
         "requests": 100,
         "errors": 2,
         "shed": 1,
+        "kills": {"timeout": 2, "memory": 0, "operator": 1},
         "queue_time": 0.05,
         "measured": 10,
     }

@@ -35,6 +35,7 @@ def test_a_status_is_read_from_top_to_bottom() -> None:
         "listening   http://127.0.0.1:8000 (3 waiting)\n"
         "requests    100 (2 errors, 1 turned away)\n"
         "queue time  50 ms on average (10 requests measured)\n"
+        "kills       2 (timeout), 1 (operator)\n"
     )
 
 
@@ -46,6 +47,10 @@ def test_a_status_names_the_reason_of_a_roll_back_and_what_is_not_known() -> Non
     assert "last reload rolled back: exit code 3\n" in text
     assert "listening   unix:/run/a (queue not known, closing)\n" in text
     assert "queue time  not measured\n" in text
+
+
+def test_without_kills_the_status_says_so() -> None:
+    assert "kills       none\n" in show.status(report.status(snapshot(kills={"timeout": 0})))
 
 
 def test_workers_are_a_table_with_aligned_columns() -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from prefork.control.report import Snapshot
     from prefork.control.server import Conversation, Ready
     from prefork.supervisor.machine import Machine
-    from prefork.supervisor.messages import Event
+    from prefork.supervisor.messages import Event, Reason
 
 MODE: Final = 0o600
 """Of the socket: its owner's only."""
@@ -59,6 +59,10 @@ class Arbiter(Protocol):
     @property
     def generations(self) -> Iterable[Generation]:
         """All generations that have something open."""
+
+    @property
+    def kills(self) -> Mapping[Reason, int]:
+        """How many workers were ended by force since the start, by reason."""
 
     def tell(self, event: Event) -> None:
         """Tell the machine, and do what it answers."""
@@ -197,6 +201,7 @@ class Control:
             machine=arbiter.machine,
             brood=arbiter.brood,
             generations=arbiter.generations,
+            kills=arbiter.kills,
             pid=self._pid,
             started=self._started,
             uptime=now - self._began,

@@ -63,12 +63,13 @@ from prefork.supervisor.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from prefork.arbiter.control import Control
     from prefork.process.kernel import Kernel
     from prefork.process.scoreboard import Scoreboard
     from prefork.process.signals import Inbox
+    from prefork.supervisor.messages import Reason
 
     Outcome = int | Callable[[], int]
 
@@ -158,6 +159,11 @@ class Loop:
     def present(self) -> Generation:
         """The generation that is the server's."""
         return self._present
+
+    @property
+    def kills(self) -> Mapping[Reason, int]:
+        """How many workers were ended by force since the start, by reason."""
+        return self._board.kills
 
     @property
     def generations(self) -> list[Generation]:

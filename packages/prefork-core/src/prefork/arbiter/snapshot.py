@@ -13,13 +13,14 @@ from prefork.control.report import InHand, Listening, Seat, Snapshot, Totals
 from prefork.net.tcpinfo import waiting_connections
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from prefork.arbiter.brood import Brood, Worker
     from prefork.arbiter.generation import Generation
     from prefork.process.scoreboard import Slot
     from prefork.supervisor.children import Child
     from prefork.supervisor.machine import Machine
+    from prefork.supervisor.messages import Reason
 
 
 def counted(slot: Slot) -> Totals:
@@ -37,6 +38,7 @@ def look(
     machine: Machine,
     brood: Brood,
     generations: Iterable[Generation],
+    kills: Mapping[Reason, int],
     pid: int,
     started: float,
     uptime: float,
@@ -48,6 +50,7 @@ def look(
         machine: who is in which state.
         brood: the living children, and the sums of the dead.
         generations: all that have something open.
+        kills: workers that were ended by force, by reason.
         pid: of the arbiter.
         started: when it did, in seconds since the epoch.
         uptime: how long ago that was, in seconds.
@@ -72,6 +75,7 @@ def look(
         ),
         listeners=_listeners(generations),
         totals=totals,
+        kills={reason.value: count for reason, count in kills.items()},
     )
 
 

@@ -110,6 +110,8 @@ def _of_workers(snapshot: Snapshot) -> Iterator[Metric]:
     yield Metric("prefork_workers_target", "gauge", "How many workers there should be.", target)
     states = tuple(Sample(snapshot.count(state), (("state", state),)) for state in STATES)
     yield Metric("prefork_workers", "gauge", "Worker processes by their state.", states)
+    kills = tuple(Sample(count, (("reason", reason),)) for reason, count in snapshot.kills.items())
+    yield Metric("prefork_worker_kills_total", "counter", "Workers that were ended by force.", kills)
     threads = (Sample(sum(seat.threads for seat in seats)),)
     yield Metric("prefork_threads", "gauge", "Threads of all workers.", threads)
     busy = (Sample(sum(seat.busy for seat in seats)),)

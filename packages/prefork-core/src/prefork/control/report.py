@@ -8,7 +8,10 @@ where they are from.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 STATES: Final = ("booting", "ready", "retiring", "stopping", "aborted", "killed")
 """Where a worker can be in its life, by the names of `supervisor.children.State`."""
@@ -102,6 +105,8 @@ class Snapshot(NamedTuple):
     seats: tuple[Seat, ...]
     listeners: tuple[Listening, ...]
     totals: Totals
+    kills: Mapping[str, int]
+    """Workers that were ended by force, by reason."""
 
     def count(self, state: str) -> int:
         """Return how many workers are in a state."""
@@ -131,6 +136,7 @@ def status(snapshot: Snapshot) -> dict[str, Any]:
         "requests": totals.requests,
         "errors": totals.errors,
         "shed": totals.shed,
+        "kills": dict(snapshot.kills),
         "queue_time": _rounded(totals.mean_queued),
         "measured": totals.measured,
     }

@@ -79,6 +79,7 @@ def status(result: Mapping[str, Any]) -> str:
         *(("listening", _listening(listening)) for listening in result["listeners"]),
         ("requests", f"{result['requests']} ({result['errors']} errors, {result['shed']} turned away)"),
         ("queue time", _queue_time(result)),
+        ("kills", _kills(result)),
     ]
     if result["rolled_back"]:
         lines.insert(2, ("last reload", f"rolled back: {result['rolled_back']}"))
@@ -94,6 +95,10 @@ def _queue_time(result: Mapping[str, Any]) -> str:
     if result["queue_time"] is None:
         return "not measured"
     return f"{duration(result['queue_time'])} on average ({result['measured']} requests measured)"
+
+
+def _kills(result: Mapping[str, Any]) -> str:
+    return ", ".join(f"{count} ({reason})" for reason, count in result["kills"].items() if count) or "none"
 
 
 _WORKERS: Final = (
