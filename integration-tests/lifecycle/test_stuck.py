@@ -189,3 +189,50 @@ def test_a_worker_shows_its_stacks_to_who_asks_and_serves_on(tmp_path: Path) -> 
         release(server, "a")
         assert read_answer(sock).status == 200
         assert busy in server.workers()
+
+
+# The whole request
+
+
+def test_a_request_that_makes_progress_has_its_limit_too(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "import time\n"
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    while environ['PATH_INFO'] == '/endless':\n"
+        "        time.sleep(0.1)\n"
+        "        yield b'x'\n"
+        "    yield b'short'\n"
+    )
+    with (
+        Server(tmp_path, "-w 1 --timeout 5 --request-timeout 1 app:app") as server,
+        client.connect(server.address) as sock,
+    ):
+        client.send(sock, client.render("/endless"))
+        server.wait_log("has a request that takes longer than request_timeout, on GET /endless")
+        with pytest.raises(RequestFailed):
+            read_answer(sock)
+        assert server.ask("/short").status == 200
+
+
+def test_a_slow_request_is_shown_once_and_runs_on(tmp_path: Path) -> None:
+    deploy(tmp_path)
+    with Server(tmp_path, "-w 1 --slow-request 0.3 app:app") as server, hold(server, "a") as sock:
+        server.wait_log("has a slow request, on GET /hold/a (in the application, 0.")
+        time.sleep(1.0)  # in which it would be shown again
+        assert server.log().count("in hold\n") == 1
+        release(server, "a")
+        assert read_answer(sock).status == 200
+
+
+def test_a_request_that_says_that_it_is_long_may_be(tmp_path: Path) -> None:
+    deploy(
+        tmp_path,
+        request="if path == '/long': environ['prefork.extend_deadline'](30); time.sleep(3)\n"
+        "    if path == '/stuck': environ['prefork.extend_deadline'](1); time.sleep(60)",
+    )
+    with Server(tmp_path, "-w 1 --timeout 1 --request-timeout 1 app:app") as server:
+        assert server.ask("/long").status == 200
+        assert "sending SIGABRT" not in server.log()
+        with pytest.raises(RequestFailed):
+            server.ask("/stuck")

@@ -213,4 +213,4 @@ def test_a_request_that_waits_for_its_client_beyond_its_time_is_looked_at_again_
 
 def test_a_limit_of_zero_is_none() -> None:
     assert Limits.of(Settings(timeout=0.0)) == Limits()
-    assert Limits.of(Settings(timeout=1.0)) == Limits(1.0)
+    assert Limits.of(Settings(timeout=1.0, request_timeout=2.0, slow_request=3.0)) == Limits(1.0, 2.0, 3.0)

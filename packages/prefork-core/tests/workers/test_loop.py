@@ -254,6 +254,33 @@ def test_the_scoreboard_says_whom_a_request_waits_for(tmp_path: Path) -> None:
         eventually(lambda: phase() is None)
 
 
+def test_a_request_may_ask_for_time(tmp_path: Path) -> None:
+    app = Gated()
+
+    def asking(environ: dict[str, Any], start_response: Any) -> Any:
+        environ["prefork.extend_deadline"](500)
+        return app(environ, start_response)
+
+    with Serving(asking, tmp_path) as server:
+        began = time.monotonic()
+        client = app.hold(server)
+        assert began + 500.0 <= server.slot.thread(0).allowed <= time.monotonic() + 500.0
+        app.gate.set()
+        client.answer()
+        client.close()
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan")])
+def test_what_is_no_time_cannot_be_asked_for(tmp_path: Path, seconds: float) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        with pytest.raises(ValueError, match="is no time in seconds"):
+            environ["prefork.extend_deadline"](seconds)
+        return hello(environ, start_response)
+
+    with Serving(app, tmp_path) as server, server.client() as client:
+        assert client.get().answer().status == 200
+
+
 def test_waits_for_the_client_are_summed_up(tmp_path: Path) -> None:
     waited: list[float] = []
 

@@ -443,7 +443,7 @@ def test_siblings_do_not_get_all_new_connections_because_of_it(tmp_path: Path) -
         quick.get().answer()
         client.finish_sending().rest()
         eventually(lambda: not server.slot.busy)
-        assert server.slot.away == 0
+        eventually(lambda: server.slot.away == 0)  # a moment after the request
 
 
 def test_hooks_see_it_as_a_request(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Limits(NamedTuple):
     @classmethod
     def of(cls, settings: Settings) -> Limits:
         """Return those of some settings."""
-        return cls(settings.timeout or inf)
+        return cls(settings.timeout or inf, settings.request_timeout or inf, settings.slow_request or inf)
 
 
 @dataclass(slots=True)

@@ -243,6 +243,24 @@ class Settings:
         ),
         gunicorn="A client that is slow to send or take bytes is not counted here.",
     )
+    request_timeout: float = option(
+        _TIME,
+        seconds(),
+        0.0,
+        help=(
+            "Kill a worker whose request takes longer, however much progress it makes. Seconds; 0 never. The"
+            " time for which the application waits for its client does not count."
+        ),
+    )
+    slow_request: float = option(
+        _TIME,
+        seconds(),
+        0.0,
+        help=(
+            "Log a request that takes longer, with the stacks of its worker, while it runs on. Seconds; 0"
+            " never. Waits for the client do not count."
+        ),
+    )
     graceful_timeout: float = option(
         _TIME,
         seconds(),

@@ -35,6 +35,7 @@ from prefork.wsgi.environ import make_environ
 from prefork.wsgi.input import Input
 from prefork.wsgi.response import FileWrapper, Response
 from prefork.wsgi.takeover import is_normal_end
+from prefork.wsgi.watch import EXTEND_DEADLINE
 
 if TYPE_CHECKING:
     import logging
@@ -348,6 +349,7 @@ class Service:
             forwarded = self._forward.apply(request, conn.peer.address)
             body = Input(conn.read_body) if request.content_length else _NO_BODY
             environ = conn.environ = make_environ(conn.base, request, conn.peer, forwarded, body)
+            environ[EXTEND_DEADLINE] = watch.extend_deadline
             if self._hooks is not None:
                 self._hooks.before(request)
             # The first question is enough nearly always, and costs no call.
