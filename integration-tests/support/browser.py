@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.cookiejar
 import json
@@ -165,7 +166,8 @@ def wire(address: Address, request: bytes | str) -> bytes:
 
 def read_all(sock: socket.socket) -> bytes:
     """Say that nothing more is sent, and return all that comes until the server closes."""
-    sock.shutdown(socket.SHUT_WR)
+    with contextlib.suppress(OSError):  # the server was quicker with its reset, which reading will say
+        sock.shutdown(socket.SHUT_WR)
     file: BufferedReader = sock.makefile("rb")
     with file:
         return file.read()
