@@ -251,12 +251,18 @@ def test_when_it_is_killed_another_one_watches(tmp_path: Path) -> None:
 
 
 def test_it_ends_with_an_arbiter_that_is_killed(tmp_path: Path) -> None:
-    deploy(tmp_path)
+    """At once, though a worker that was forked later than it has a request to finish."""
+    deploy(tmp_path, "one")
     with reloading(tmp_path, expect=-signal.SIGKILL) as server:
+        deploy(tmp_path, "two")
+        serves(server, "two")
         watcher = wait_watcher(server)
-        server.signal(signal.SIGKILL)
-        until(lambda: not processes.is_running(watcher), "its end")
-        until(lambda: not server.belonging() or all(p.is_zombie for p in server.belonging()), "all ended")
+        with hold(server, "a") as sock:
+            server.signal(signal.SIGKILL)
+            until(lambda: not processes.is_running(watcher), "its end")
+            release(server, "a")
+            assert client.read_answer(sock).text.startswith("two")
+        until(lambda: all(found.is_zombie for found in server.belonging()), "the end of all")
 
 
 def test_it_has_neither_the_listener_nor_an_end_of_a_workers_channel(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def python_as_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """What a worker does to its Python is for good."""
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # as outside of tests
     monkeypatch.chdir(tmp_path)
     before = set(sys.modules)
     yield
