@@ -47,7 +47,7 @@ def signals() -> str:
 
 def preforkctl_commands() -> str:
     """Return the commands of preforkctl."""
-    arguments = {"scale": " N", "kill-slot": " N", "stop": " [--quick]"}
+    arguments = {"scale": " N", "kill-slot": " N", "stop": " [--quick]", "stacks": " [N]"}
     rows = (
         (f"`{verb.command.value}{arguments.get(verb.command.value, '')}`", verb.help) for verb in ctl.VERBS
     )

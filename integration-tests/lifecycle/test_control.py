@@ -135,6 +135,24 @@ def test_totals_outlive_the_workers(tmp_path: Path) -> None:
 # What it does
 
 
+@UNDER_BOTH
+def test_stacks_show_where_each_worker_is(tmp_path: Path, worker_class: WorkerClass) -> None:
+    """And the workers serve on."""
+    deploy(tmp_path)
+    with Server(tmp_path, f"-w 2 {FLAGS} app:app") as server, hold(server, "stuck") as sock:
+        out, _ = ctl(tmp_path, "stacks")
+        assert out.count("(slot ") == 2
+        assert "on GET /hold/stuck (in the application, " in out
+        assert "in hold\n" in out
+        (row,) = [row for row in ctl_json(tmp_path, "workers")["workers"] if row["oldest"]]
+        assert "in hold\n" in ctl(tmp_path, "stacks", str(row["slot"]))[0]
+        assert "there is no worker in slot 77" in ctl(tmp_path, "stacks", "77", expect=1)[1]
+        release(server, "stuck")
+        assert client.read_answer(sock).status == 200
+        assert len(server.workers()) == 2
+        assert worker_class.name in server.log()
+
+
 def test_a_reload_returns_when_the_new_code_serves(tmp_path: Path) -> None:
     deploy(tmp_path, "one")
     with Server(tmp_path, f"-w 2 {FLAGS} app:app") as server:

@@ -62,6 +62,8 @@ def answering(path: Path, answer: dict[str, Any] | Refused) -> Iterator[list[Req
         (["stop"], Request(Command.STOP, {"quick": False})),
         (["stop", "--quick"], Request(Command.STOP, {"quick": True})),
         (["kill-slot", "2"], Request(Command.KILL_SLOT, {"slot": 2})),
+        (["stacks"], Request(Command.STACKS)),
+        (["stacks", "3"], Request(Command.STACKS, {"slot": 3})),
         (["settings"], Request(Command.SETTINGS)),
         (["metrics"], Request(Command.METRICS)),
     ],

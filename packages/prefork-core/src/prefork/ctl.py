@@ -65,6 +65,7 @@ VERBS: Final = (
     Verb(Command.RELOAD, "Load configuration and application anew; wait until that is done.", inf),
     Verb(Command.SCALE, "Change the number of workers."),
     Verb(Command.STOP, "Stop the server; wait until it has ended.", inf),
+    Verb(Command.STACKS, "Show what each thread of a worker, or of all workers, does at this moment."),
     Verb(Command.KILL_SLOT, "Kill the worker in a slot, with the requests that it has."),
     Verb(Command.SETTINGS, "Show every setting, and where its value is from."),
     Verb(Command.METRICS, "Print counters and gauges in the text format of Prometheus."),
@@ -111,7 +112,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     verb: Verb = arguments.verb
-    given = {name: getattr(arguments, name) for name in ARGUMENTS.get(verb.command, ())}
+    given = {
+        name: value
+        for name in ARGUMENTS.get(verb.command, ())
+        if (value := getattr(arguments, name)) is not None
+    }
     path = arguments.socket or _configured(arguments.config)
     timeout = verb.timeout if arguments.timeout is None else arguments.timeout
     request = Request(verb.command, given)
@@ -198,10 +203,15 @@ def _add_slot(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("slot", type=int, metavar="N", help="the slot, as `preforkctl workers` shows it")
 
 
+def _add_slots(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("slot", type=int, metavar="N", nargs="?", help="the slot; all if there is none")
+
+
 _ADD_ARGUMENTS: Final[dict[Command, Callable[[argparse.ArgumentParser], None]]] = {
     Command.SCALE: _add_workers,
     Command.STOP: _add_quick,
     Command.KILL_SLOT: _add_slot,
+    Command.STACKS: _add_slots,
 }
 
 

@@ -38,6 +38,7 @@ from prefork.supervisor.messages import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -73,6 +74,7 @@ class Arbiter:
         self.present: Any = Present(folder)
         self.generations: list[Any] = []
         self.kills = {Reason.TIMEOUT: 3}
+        self.asked: dict[int, Callable[[str, str], None]] = {}
         self.now = 100.0
         self.refusal = ""
         self.exit_code: int | None = None
@@ -97,6 +99,10 @@ class Arbiter:
         number = self.machine.generation + 1
         self.tell(Reload(number, Policy(2)))
         return number
+
+    def show_stacks(self, serial: int, then: Callable[[str, str], None]) -> bool:
+        self.asked[serial] = then
+        return True
 
     def ready_all(self) -> None:
         for child in self.machine.children:
@@ -310,6 +316,36 @@ def test_the_worker_in_a_slot_is_killed_and_another_started(tmp_path: Path) -> N
 def test_a_slot_without_a_worker_is_refused(tmp_path: Path) -> None:
     answer = running(tmp_path).answer(Command.KILL_SLOT, slot=9)
     assert answer["why"] == "there is no worker in slot 9"
+
+
+def test_stacks_are_answered_when_every_worker_has_shown_its_own(tmp_path: Path) -> None:
+    arbiter = running(tmp_path)
+    with arbiter.ask(Command.STACKS) as sock:
+        arbiter.asked[2]("on GET /b", "Thread 2")
+        arbiter.run()
+        assert heard(sock) is None
+        arbiter.asked[1]("idle", "")
+        arbiter.run()
+        answer = heard(sock)
+        assert answer is not None
+        assert answer["result"]["workers"] == [
+            {"slot": 0, "pid": 1001, "generation": 1, "words": "idle", "stacks": ""},
+            {"slot": 1, "pid": 1002, "generation": 1, "words": "on GET /b", "stacks": "Thread 2"},
+        ]
+
+
+def test_stacks_of_one_slot_are_of_that_alone(tmp_path: Path) -> None:
+    arbiter = running(tmp_path)
+    with arbiter.ask(Command.STACKS, slot=1):
+        assert list(arbiter.asked) == [2]
+    assert arbiter.answer(Command.STACKS, slot=9)["trouble"] == "refused"
+
+
+def test_a_worker_that_is_not_ready_is_not_asked_for_its_stacks(tmp_path: Path) -> None:
+    """It would die of the signal."""
+    arbiter = Arbiter(tmp_path)
+    assert "no worker that can show" in arbiter.answer(Command.STACKS)["why"]
+    assert not arbiter.asked
 
 
 def test_a_client_that_has_gone_disturbs_nobody(tmp_path: Path) -> None:

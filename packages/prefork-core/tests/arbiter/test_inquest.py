@@ -243,3 +243,27 @@ def test_a_level_that_is_not_logged_is_not() -> None:
     scene.ask(level=logging.DEBUG)
     scene.wait(PATIENCE)
     assert scene.records == []
+
+
+def test_who_wants_the_stacks_is_told_once_instead_of_the_log() -> None:
+    scene = Scene()
+    told: list[tuple[str, str]] = []
+    scene.ask(then=lambda words, stacks: told.append((words, stacks)))
+    scene.show(STACKS)
+    scene.wait(QUIET)
+    scene.wait(PATIENCE)
+    ((words, shown),) = told
+    assert "is stuck, on GET /stuck" in words
+    assert shown == STACKS.decode()
+    assert scene.records == []
+
+
+def test_who_wants_the_stacks_is_told_of_none_when_there_are_none_or_the_next_asks() -> None:
+    scene = Scene()
+    told: list[str] = []
+    scene.ask(then=lambda _words, stacks: told.append(stacks))
+    scene.wait(PATIENCE)
+    scene.ask(then=lambda _words, stacks: told.append(stacks))
+    scene.ask(then=lambda _words, stacks: told.append(stacks))
+    scene.inquests.bury(scene.worker, expected=True)
+    assert told == ["", "", ""]

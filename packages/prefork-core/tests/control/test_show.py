@@ -81,6 +81,17 @@ def test_settings_are_a_table() -> None:
     )
 
 
+def test_stacks_are_shown_below_what_their_worker_has_in_hand() -> None:
+    rows = [
+        {"words": "worker 7 (slot 0, generation 1), on GET /", "stacks": "Thread 0x1:\n  File \x1b[2J\n"},
+        {"words": "worker 8 (slot 1, generation 1)", "stacks": ""},
+    ]
+    assert show.stacks({"workers": rows}) == (
+        "worker 7 (slot 0, generation 1), on GET /\nThread 0x1:\n  File \N{REPLACEMENT CHARACTER}[2J\n"
+        "\nworker 8 (slot 1, generation 1)\nnothing\n"
+    )
+
+
 def test_there_is_a_text_for_every_command() -> None:
     assert set(show.SHOWN) == {command.value for command in Command}
 

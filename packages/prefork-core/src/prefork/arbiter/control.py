@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from prefork.arbiter.snapshot import look
@@ -19,6 +21,7 @@ from prefork.errors import ConfigError
 from prefork.net.listener import Address, Family, open_listener
 from prefork.net.peer import peer_uid
 from prefork.settings.show import described
+from prefork.supervisor.children import State
 from prefork.supervisor.machine import Mode
 from prefork.supervisor.messages import Discard, Resize, Stop
 
@@ -32,12 +35,15 @@ if TYPE_CHECKING:
     from prefork.control.protocol import Request
     from prefork.control.report import Snapshot
     from prefork.control.server import Conversation, Ready
+    from prefork.supervisor.children import Child
     from prefork.supervisor.machine import Machine
     from prefork.supervisor.messages import Event, Reason
 
 MODE: Final = 0o600
 """Of the socket: its owner's only."""
 
+_ASKED: Final = frozenset({State.READY, State.RETIRING, State.STOPPING})
+"""Workers in these states show their stacks to who asks."""
 _UP: Final = frozenset({Mode.STARTING, Mode.RUNNING})
 
 
@@ -70,6 +76,16 @@ class Arbiter(Protocol):
     def reload(self) -> int | str:
         """Begin a reload; return the number of the new generation, or why there is none."""
 
+    def show_stacks(self, serial: int, then: Callable[[str, str], None]) -> bool:
+        """Have a worker show its stacks; return False when there is none."""
+
+
+class _Collecting(NamedTuple):
+    """Stacks that a client waits for."""
+
+    wanted: int
+    found: list[dict[str, Any]]
+
 
 class _Reloading(NamedTuple):
     """What a client waits for."""
@@ -93,6 +109,7 @@ class Control:
         self._pid = os.getpid()
         self._reloading: dict[Conversation, _Reloading] = {}
         self._stopping: list[Conversation] = []
+        self._collecting: dict[Conversation, _Collecting] = {}
 
     def attach(self, arbiter: Arbiter, selector: selectors.BaseSelector) -> None:
         """Begin to serve.
@@ -177,12 +194,28 @@ class Control:
         self._stopping.append(client)
 
     def _kill_slot(self, _client: Conversation, given: Mapping[str, int], _now: float) -> dict[str, Any]:
-        slot = given["slot"]
-        found = [child for child in self._arbiter.machine.children if child.slot == slot]
-        if not found:
-            raise Refused(Trouble.REFUSED, f"there is no worker in slot {slot}")
-        self._arbiter.tell(Discard(found[0].serial))
-        return {"slot": slot, "pid": found[0].pid, "generation": found[0].generation}
+        child = self._in_slot(given["slot"])
+        self._arbiter.tell(Discard(child.serial))
+        return {"slot": child.slot, "pid": child.pid, "generation": child.generation}
+
+    def _in_slot(self, slot: int) -> Child:
+        for child in self._arbiter.machine.children:
+            if child.slot == slot:
+                return child
+        raise Refused(Trouble.REFUSED, f"there is no worker in slot {slot}")
+
+    def _stacks(self, client: Conversation, given: Mapping[str, int], _now: float) -> None:
+        children = [self._in_slot(given["slot"])] if "slot" in given else self._arbiter.machine.children
+        # One that is booting would die of the signal: it has no handler yet.
+        asked = [child for child in children if child.ready_at is not None and child.state in _ASKED]
+        if not asked:
+            raise Refused(Trouble.REFUSED, "there is no worker that can show its stacks now")
+        self._collecting[client] = collecting = _Collecting(len(asked), [])
+        for child in asked:
+            row = {"slot": child.slot, "pid": child.pid, "generation": child.generation}
+            note = partial(_note, collecting.found, row)
+            if not self._arbiter.show_stacks(child.serial, note):
+                note("it has ended", "")
 
     _HANDLERS: ClassVar[Mapping[Command, Callable[..., dict[str, Any] | None]]] = {
         Command.STATUS: _status,
@@ -193,6 +226,7 @@ class Control:
         Command.SCALE: _scale,
         Command.STOP: _stop,
         Command.KILL_SLOT: _kill_slot,
+        Command.STACKS: _stacks,
     }
 
     def _look(self, now: float) -> Snapshot:
@@ -211,7 +245,12 @@ class Control:
     # ------------------------------------------------------------ what takes its time
 
     def _tell_outcomes(self, now: float) -> None:
-        """Answer those whose reload has come to its end."""
+        """Answer those whose reload has come to its end, and those whose stacks are here."""
+        for client, collecting in list(self._collecting.items()):
+            if len(collecting.found) == collecting.wanted:
+                del self._collecting[client]
+                rows = sorted(collecting.found, key=itemgetter("slot"))
+                client.answer({"workers": rows}, now)
         for client, waits_for in list(self._reloading.items()):
             try:
                 result = self._outcome(waits_for, now)
@@ -259,6 +298,10 @@ class Control:
     def close_in_child(self) -> None:
         """Close after a fork what is the arbiter's."""
         self._server.close_in_child()
+
+
+def _note(found: list[dict[str, Any]], row: dict[str, Any], words: str, stacks: str) -> None:
+    found.append({**row, "words": words, "stacks": stacks})
 
 
 def open_control(path: str, now: float) -> Control:

@@ -18,7 +18,7 @@ from prefork.process.stacks import INSIST, QUIET, SIGNAL
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from prefork.arbiter.brood import Worker
     from prefork.process.kernel import Kernel
@@ -54,6 +54,8 @@ class _Open:
     again: list[tuple[float, signal.Signals]]
     """When to ask again, and how."""
     until: float
+    then: Callable[[str, str], None] | None
+    """Who is told instead of the log."""
 
 
 class Inquests:
@@ -79,6 +81,7 @@ class Inquests:
         level: int = logging.ERROR,
         number: signal.Signals = SIGNAL,
         doing: str = "",
+        then: Callable[[str, str], None] | None = None,
     ) -> None:
         """Log why a worker is looked at, when it has shown its stacks.
 
@@ -90,12 +93,13 @@ class Inquests:
             level: of the record.
             number: the signal on which it shows them.
             doing: what is done beside, such as ": sending SIGABRT".
+            then: is told instead of the log, once: the words, and the stacks if there are any.
         """
         self._settle(worker)
         text, fields = self._account(worker, why, reason, late)
         now = self._kernel.now()
         again = [(now + wait, sent) for wait, sent in AGAIN] if number is SIGNAL else []
-        self._open[worker.serial] = _Open(worker, level, text + doing, fields, again, now + PATIENCE)
+        self._open[worker.serial] = _Open(worker, level, text + doing, fields, again, now + PATIENCE, then)
         self._kernel.kill(worker.pid, number)
 
     def tell(self, worker: Worker, why: str, reason: str, *, doing: str = "") -> None:
@@ -159,7 +163,9 @@ class Inquests:
         """Write the record that waits for a worker, or what the worker has shown without being asked here."""
         inquest = self._open.pop(worker.serial, None)
         stacks = worker.stacks.take().removeprefix(_ABORTED)
-        if inquest is not None:
+        if inquest is not None and inquest.then is not None:
+            inquest.then(inquest.text, stacks)
+        elif inquest is not None:
             missing = "" if stacks else "; it has shown no stacks"
             self._write(inquest.level, inquest.text + missing, inquest.fields, stacks)
         elif stacks:

@@ -45,6 +45,7 @@ from prefork.supervisor.messages import (
     Overdue,
     Park,
     Reaped,
+    Reason,
     Reload,
     Reloaded,
     Reported,
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
     from prefork.process.kernel import Kernel
     from prefork.process.scoreboard import Scoreboard
     from prefork.process.signals import Inbox
-    from prefork.supervisor.messages import Reason
 
     Outcome = int | Callable[[], int]
 
@@ -459,6 +459,21 @@ class Loop:
         ):
             order = Order.DRAIN  # nobody follows on a listener that is being removed
         worker.end.send(order)
+
+    def show_stacks(self, serial: int, then: Callable[[str, str], None]) -> bool:
+        """Have a worker show its stacks.
+
+        Args:
+            serial: which child.
+            then: is told about a second later at most: what the worker has in hand, and its stacks.
+
+        Returns:
+            False when there is no such child.
+        """
+        worker = self._brood.get(serial)
+        if worker is not None:
+            self._inquests.ask(worker, "at this moment", Reason.OPERATOR.value, then=then)
+        return worker is not None
 
     def _end_by_force(self, action: Abort | Kill) -> None:
         worker = self._brood.get(action.serial)

@@ -31,6 +31,7 @@ class Command(Enum):
     KILL_SLOT = "kill-slot"
     SETTINGS = "settings"
     METRICS = "metrics"
+    STACKS = "stacks"
 
 
 class Trouble(Enum):
@@ -80,6 +81,7 @@ ARGUMENTS: Final[Mapping[Command, Mapping[str, Argument]]] = {
     Command.SCALE: {"workers": Argument(int, needed=True, least=1, most=MOST_WORKERS)},
     Command.STOP: {"quick": Argument(bool, needed=False)},
     Command.KILL_SLOT: {"slot": Argument(int, needed=True)},
+    Command.STACKS: {"slot": Argument(int, needed=False)},
 }
 """The arguments of each command that has any."""
 

@@ -170,6 +170,18 @@ def kill_slot(result: Mapping[str, Any]) -> str:
     )
 
 
+def stacks(result: Mapping[str, Any]) -> str:
+    """Return the result of `stacks`."""
+    return "\n".join(_stack(row) for row in result["workers"])
+
+
+def _stack(row: Mapping[str, Any]) -> str:
+    lines = (
+        [row["words"], *row["stacks"].rstrip().split("\n")] if row["stacks"] else [row["words"], "nothing"]
+    )
+    return "".join(f"{printable(line)}\n" for line in lines)
+
+
 SHOWN: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "status": status,
     "workers": workers,
@@ -179,5 +191,6 @@ SHOWN: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "scale": scale,
     "stop": stop,
     "kill-slot": kill_slot,
+    "stacks": stacks,
 }
 """By the name of the command."""
