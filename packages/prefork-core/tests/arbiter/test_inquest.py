@@ -254,7 +254,7 @@ def test_who_wants_the_stacks_is_told_once_instead_of_the_log() -> None:
     scene.wait(PATIENCE)
     ((words, shown),) = told
     assert "is stuck, on GET /stuck" in words
-    assert shown == STACKS.decode()
+    assert shown == STACKS.decode().rstrip()
     assert scene.records == []
 
 
