@@ -194,13 +194,13 @@ class TestGunicornsFile:
         shop.wait_log(
             "prefork does not have gunicorn's worker_tmp_dir: workers share memory with the arbiter"
         )
-        shop.wait_log(
-            "prefork does not have gunicorn's preload_app: each worker imports the application itself"
-        )
         shop.wait_log(f"{place(shop.folder, 'worker_tmp_dir')}: prefork does not have")
         # They ask for what prefork does anyway.
         assert "gunicorn's threads" not in shop.log()
         assert "gunicorn's reload" not in shop.log()
+
+    def test_the_application_is_preloaded(self, shop: Server) -> None:
+        assert len(shop.templates()) == 1
 
     def test_everyone_is_a_proxy(self, shop: Server) -> None:
         answer = fetch(shop.address, "/", source="127.0.0.2", X_Forwarded_Proto="https").text

@@ -53,6 +53,7 @@ def clean_environ(**more: str) -> dict[str, str]:
 
 _OF_ITS_OWN: Final = 2
 """Sockets of an idle worker: the listener, and its end of the channel to the arbiter."""
+_TEMPLATE: Final = "prefork: template"
 
 
 class Server:
@@ -164,8 +165,14 @@ class Server:
         os.kill(self.pid, number)
 
     def workers(self) -> list[int]:
-        """Return the pids of the arbiter's children that run."""
-        return [child.pid for child in processes.children(self.pid) if not child.is_zombie]
+        """Return the pids of the arbiter's children that run, without templates."""
+        running = [child.pid for child in processes.children(self.pid) if not child.is_zombie]
+        return [pid for pid in running if not processes.title(pid).startswith(_TEMPLATE)]
+
+    def templates(self) -> list[int]:
+        """Return the pids of the templates that run."""
+        running = [child.pid for child in processes.children(self.pid) if not child.is_zombie]
+        return [pid for pid in running if processes.title(pid).startswith(_TEMPLATE)]
 
     def connections(self) -> int:
         """Return how many connections the workers have open, of a server with one address."""

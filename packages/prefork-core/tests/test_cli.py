@@ -58,10 +58,10 @@ def test_no_application_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_print_config_prints_values_and_places(tmp_path: Path) -> None:
-    done = run(tmp_path, "--print-config", "--preload", PREFORK_WORKERS="3")
+    done = run(tmp_path, "--print-config", "--reuse-port", PREFORK_WORKERS="3")
     assert done.returncode == ExitCode.OK
     assert "env PREFORK_WORKERS" in done.stdout
-    assert done.stderr.startswith("prefork: warning: flag --preload: ")
+    assert done.stderr.startswith("prefork: warning: flag --reuse-port: ")
 
 
 def test_check_config_says_ok(tmp_path: Path) -> None:

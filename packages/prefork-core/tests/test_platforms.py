@@ -156,3 +156,16 @@ def test_it_replaces_its_workers_and_stops(server: Server) -> None:
     eventually(lambda: server.pid() != before)
     assert server.stop() == 0
     assert "Traceback" not in server.log
+
+
+def test_without_subreapers_each_worker_loads_the_application(tmp_path: Path) -> None:
+    server = Server(tmp_path, "--preload")
+    try:
+        server.start()
+        server.says("preload_app has no effect: this platform has no subreapers")
+        assert "template" not in server.log
+        assert server.ask(body=b"x").startswith(b"darwin False ")
+        assert server.stop() == 0
+    finally:
+        server.process.kill()
+        server.process.wait()

@@ -147,7 +147,11 @@ _ALL: Final = (
     _hook("on_reload(server)", Process.ARBITER, "on HUP, when the new configuration has been accepted"),
     _hook("when_ready(server)", Process.ARBITER, "when the first workers are ready to serve"),
     _hook("pre_fork(server, worker)", Process.ARBITER, "before each fork of a worker"),
-    _hook("post_fork(server, worker)", Process.WORKER, "after the fork, before privileges are dropped"),
+    _hook(
+        "post_fork(server, worker)",
+        Process.WORKER,
+        "after the fork; with preload_app privileges are dropped by then, else afterwards",
+    ),
     _hook("post_worker_init(worker)", Process.WORKER, "when the application is loaded"),
     _hook("worker_int(worker)", Process.WORKER, "on INT or QUIT"),
     _hook("worker_abort(worker)", Process.WORKER, "on ABRT, which the arbiter sends on a timeout"),

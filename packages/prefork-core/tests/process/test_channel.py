@@ -122,3 +122,30 @@ def test_hanging_up_after_the_arbiters_death_is_not_an_error() -> None:
 
 def test_each_order_has_the_reason_that_worker_classes_see() -> None:
     assert {order.reason for order in Order} == set(StopReason)
+
+
+def test_a_worker_of_a_template_is_known_by_the_pid_that_the_kernel_tells() -> None:
+    ours, theirs = channel.make(by_template=True)
+    assert ours.receive_pid() is None
+    pid = os.fork()
+    if pid == 0:
+        channel.say_pid(theirs)
+        channel.report(theirs, Report.READY)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert ours.receive_pid() == pid
+    assert ours.receive() == [Report.READY]
+
+
+def test_a_worker_that_never_was_is_a_hangup() -> None:
+    ours, theirs = channel.make(by_template=True)
+    theirs.close()
+    with pytest.raises(Hangup):
+        ours.receive_pid()
+
+
+def test_a_worker_says_its_pid_to_a_dead_arbiter_in_vain() -> None:
+    ours, theirs = channel.make(by_template=True)
+    ours.close()
+    channel.say_pid(theirs)
+    assert channel.read_order(theirs) is Order.DRAIN

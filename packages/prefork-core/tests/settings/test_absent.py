@@ -69,7 +69,7 @@ def test_every_answer_is_a_sentence(row: Absent) -> None:
         ("dirty_threads", 1),
         ("dirty_threads", "1"),
         ("certfile", None),
-        ("preload_app", False),
+        ("reuse_port", False),
         ("proxy_protocol", "off"),
         ("http_protocols", "h1"),
         ("dirty_apps", []),
@@ -86,7 +86,7 @@ def test_what_changes_security_or_behaviour_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["worker_tmp_dir", "preload_app", "control_socket_mode", "enable_backlog_metric"]
+    "name", ["worker_tmp_dir", "reuse_port", "control_socket_mode", "enable_backlog_metric"]
 )
 def test_what_only_tunes_is_ignored(name: str) -> None:
     assert ABSENT[name].verdict is Verdict.IGNORED

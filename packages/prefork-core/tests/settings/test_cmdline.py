@@ -64,9 +64,9 @@ def test_the_place_of_a_value_in_prefork_cmd_args_says_so() -> None:
 
 
 def test_flags_that_only_gunicorn_has_take_their_value_with_them() -> None:
-    assert values("--worker-tmp-dir", "/dev/shm", "--preload", "app:app") == {
+    assert values("--worker-tmp-dir", "/dev/shm", "--reuse-port", "app:app") == {
         "worker_tmp_dir": "/dev/shm",
-        "preload_app": True,
+        "reuse_port": True,
         "wsgi_app": "app:app",
     }
 

@@ -53,6 +53,16 @@ def warnings_of(folder: Path, *arguments: str) -> tuple[str, ...]:
             "flag --initgroups: initgroups has no effect: neither user nor group is set",
         ),
         (
+            ["--preload", "--reload"],
+            ["--no-reload"],
+            "flag --preload: preload_app has no effect: reload is on",
+        ),
+        (
+            ["--warmup=/"],
+            ["--preload"],
+            "flag --warmup: warmup has no effect: preload_app is off",
+        ),
+        (
             ["--capture-output"],
             ["--error-logfile=error.log"],
             "flag --capture-output: capture_output has no effect: errorlog is not a file",

@@ -129,6 +129,17 @@ def test_what_is_not_an_assignment_is_refused(wrong: object) -> None:
         kinds.assignments().read(wrong)
 
 
+def test_targets_are_paths_and_urls() -> None:
+    given = ["/", "/shop?a=1,2", "http://shop.example/", "https://10.0.0.1:8443/x"]
+    assert kinds.targets().read(given) == tuple(given)
+
+
+@pytest.mark.parametrize("wrong", ["shop", "//shop.example/", "ftp://a/", "http://shop.example", "/a b", 7])
+def test_what_nobody_could_ask_for_is_no_target(wrong: object) -> None:
+    with pytest.raises(Misfit):
+        kinds.targets().read(wrong)
+
+
 def test_networks_are_addresses_networks_or_all() -> None:
     assert kinds.networks().read("127.0.0.1,10.0.0.0/8,::1,*") == ("127.0.0.1", "10.0.0.0/8", "::1", "*")
 
@@ -199,6 +210,7 @@ _KINDS: tuple[Kind[Any], ...] = (
     kinds.field_value(),
     kinds.account(),
     kinds.networks(),
+    kinds.targets(),
     kinds.assignments(),
     kinds.field_names(),
     kinds.fields(),

@@ -70,8 +70,8 @@ def test_a_file_that_was_found_is_shown_as_the_configuration(tmp_path: Path) -> 
 
 
 def test_warnings_come_from_all_sources(tmp_path: Path) -> None:
-    (tmp_path / "prefork.toml").write_text("preload_app = true")
-    (tmp_path / "prefork.conf.py").write_text("preload_app = True")
+    (tmp_path / "prefork.toml").write_text("reuse_port = true")
+    (tmp_path / "prefork.conf.py").write_text("reuse_port = True")
     starts = (
         "GUNICORN_CMD_ARGS is not read",
         "prefork.conf.py is used",

@@ -10,6 +10,7 @@ import heapq
 import itertools
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from prefork.supervisor.children import SERVING, State
-from prefork.supervisor.machine import Machine, Mode
+from prefork.supervisor.machine import MOST_ASKED, Machine, Mode
 from prefork.supervisor.messages import (
     Abort,
+    AbortTemplate,
     Action,
     Death,
     Discard,
@@ -32,6 +34,7 @@ from prefork.supervisor.messages import (
     Gone,
     HungUp,
     Kill,
+    KillTemplate,
     Order,
     Overdue,
     Park,
@@ -48,7 +51,13 @@ from prefork.supervisor.messages import (
     Serving,
     Spawn,
     Start,
+    StartTemplate,
     Stop,
+    StopTemplate,
+    TemplateEnded,
+    TemplateFailed,
+    TemplateForked,
+    TemplateReady,
     Tick,
     Weighed,
 )
@@ -120,6 +129,22 @@ class Process:
     """It begins to leave when it is told."""
     finished: bool = False
     """What is not stuck has been finished since it was told to leave."""
+    unborn: bool = False
+    """A template has been ordered to fork it."""
+    owed: Death | None = None
+    """What it gets as soon as its pid is known."""
+
+
+@dataclass
+class Template:
+    """One template of the simulated kernel."""
+
+    generation: int
+    fate: Fate
+    alive: bool = True
+    ready: bool = False
+    stuck: bool = False
+    """It reads no orders."""
 
 
 @dataclass(order=True)
@@ -135,6 +160,9 @@ class Kernel:
     def __init__(self, policy: Policy, fate: Fate) -> None:
         self.machine = Machine(policy, slots=SLOTS)
         self.fates = {1: fate}
+        self.preloads = {1: policy.preload}
+        self.templates: dict[int, Template] = {}
+        self.templates_started_at: list[float] = []
         self.now = 0.0
         self.processes: dict[int, Process] = {}
         self.forks_that_fail = 0
@@ -199,6 +227,15 @@ class Kernel:
                 self._die(serial, Death(signal=6, signal_name="SIGABRT"), unless_hanging=True)
             case Kill(serial):
                 self._die(serial, KILLED)
+            case StartTemplate(generation):
+                return self._start_template(generation)
+            case StopTemplate(generation):
+                self._stop_template(generation)
+            case AbortTemplate(generation):
+                if self.templates[generation].fate.leaves_after is not None:
+                    self.end_template(generation, Death(signal=6, signal_name="SIGABRT"))
+            case KillTemplate(generation):
+                self.end_template(generation, KILLED)
             case Exit(code):
                 self.exit_code = code
             case Serving():
@@ -214,8 +251,11 @@ class Kernel:
         assert serial not in self.explained, "explained twice"
         self.explained.add(serial)
 
-    def _fork(self, serial: int, generation: int) -> Event:
+    def _fork(self, serial: int, generation: int) -> Event | None:
         assert generation not in self.gone, "its settings are dropped already"
+        if self.preloads[generation]:
+            self._order(serial, generation)
+            return None
         if self.forks_that_fail:
             self.forks_that_fail -= 1
             return ForkFailed(serial, "Resource temporarily unavailable")
@@ -228,6 +268,92 @@ class Kernel:
         if fate.boots_after is not None:
             self.later(fate.boots_after, lambda: self._boot(serial))
         return Forked(serial, next(self._pids))
+
+    # -------------------------------------------------- templates
+
+    def _start_template(self, generation: int) -> Event:
+        assert generation not in self.gone, "its settings are dropped already"
+        assert generation not in self.templates, "a generation has one template"
+        assert self.machine.mode in {Mode.STARTING, Mode.RUNNING}, "a stopping server starts nobody"
+        if self.forks_that_fail:
+            self.forks_that_fail -= 1
+            return TemplateFailed(generation, "Resource temporarily unavailable")
+        self.templates_started_at.append(self.now)
+        template = self.templates[generation] = Template(generation, self.fates[generation])
+        if template.fate.boots_after is not None:
+            self.later(template.fate.boots_after, lambda: self._load(template))
+        return TemplateForked(generation, next(self._pids))
+
+    def _load(self, template: Template) -> None:
+        if not template.alive:
+            return
+        if template.fate.fails_with is not None:
+            self.end_template(template.generation, Death(code=template.fate.fails_with))
+            return
+        template.ready = True
+        if not template.fate.mute:
+            self.later(template.fate.word_takes, lambda: self._say_ready(template))
+
+    def _say_ready(self, template: Template) -> None:
+        if template.alive:
+            self.tell(TemplateReady(template.generation))
+
+    def _order(self, serial: int, generation: int) -> None:
+        assert self.machine.mode in {Mode.STARTING, Mode.RUNNING}, "a stopping server starts nobody"
+        template = self.templates[generation]
+        assert template.ready, "a template forks before it has loaded the application"
+        self.spawned_at.append(self.now)
+        self.processes[serial] = Process(serial, self.fates[generation], unborn=True)
+        waiting = [process for process in self.processes.values() if process.unborn]
+        assert len(waiting) <= MOST_ASKED, "more orders than a socket holds"
+        if not template.alive:
+            self.later(0.0, lambda: self._drop(serial))
+        elif not template.stuck:
+            self.later(template.fate.word_takes, lambda: self._bear(serial, template))
+
+    def _bear(self, serial: int, template: Template) -> None:
+        """Fork a worker in a template, unless nobody needs it any more."""
+        process = self.processes.get(serial)
+        if process is None or not process.unborn or not template.alive:
+            return
+        if process.told or self.forks_that_fail:
+            self.forks_that_fail -= bool(self.forks_that_fail)
+            self._drop(serial)
+            return
+        process.unborn = False
+        self.tell(Forked(serial, next(self._pids)))
+        if process.owed is not None:
+            self._die(serial, process.owed, unless_hanging=process.owed.signal == 6)
+        if process.fate.boots_after is not None:
+            self.later(process.fate.boots_after, lambda: self._boot(serial))
+
+    def _drop(self, serial: int) -> None:
+        process = self.processes.get(serial)
+        if process is not None and process.unborn:
+            del self.processes[serial]
+            self.tell(ForkFailed(serial, "the template has not forked it"))
+
+    def _stop_template(self, generation: int) -> None:
+        template = self.templates[generation]
+        leaves_after = template.fate.leaves_after
+        if leaves_after is not None and not template.stuck:
+            self.later(leaves_after, lambda: self.end_template(generation, Death(code=0)))
+
+    def end_template(self, generation: int, death: Death) -> None:
+        template = self.templates.get(generation)
+        if template is None or not template.alive:
+            return
+        template.alive = False
+        for child in self.machine.children:
+            if child.generation == generation:
+                self.later(template.fate.word_takes, partial(self._drop, child.serial))
+        self.later(template.fate.word_takes, lambda: self._reap_template(template, death))
+
+    def _reap_template(self, template: Template, death: Death) -> None:
+        del self.templates[template.generation]
+        self.tell(TemplateEnded(template.generation, death))
+
+    # -------------------------------------------------- orders
 
     def _hear(self, serial: int, order: Order) -> None:
         process = self.processes.get(serial)
@@ -273,6 +399,9 @@ class Kernel:
     def _die(self, serial: int, death: Death, *, unless_hanging: bool = False, doomed: bool = False) -> None:
         process = self.processes.get(serial)
         if process is None or not process.alive:
+            return
+        if process.unborn:
+            process.owed = death
             return
         if unless_hanging and process.fate.leaves_after is None:
             return
@@ -352,6 +481,7 @@ class Kernel:
     def reload(self, policy: Policy, fate: Fate) -> None:
         generation = max(self.fates) + 1
         self.fates[generation] = fate
+        self.preloads[generation] = policy.preload
         if self.machine.rollout is None:
             self.floor = self.count_serving()
         self.tell(Reload(generation, policy))
@@ -360,6 +490,8 @@ class Kernel:
         self.fates = dict.fromkeys(self.fates, GOOD)
         for process in self.processes.values():
             process.fate = GOOD  # but a crash that is due will come, and a word that is lost stays lost
+        for template in self.templates.values():
+            template.fate = GOOD
         self.forks_that_fail = 0
 
     # -------------------------------------------------- what must hold
@@ -386,6 +518,7 @@ class Kernel:
         if self.exit_code is None:
             known = {child.serial for child in machine.children}
             assert set(self.processes) <= known, "a worker is forgotten"
+            assert set(self.templates) <= machine.templates.generations(), "a template is forgotten"
         slots = [child.slot for child in machine.children]
         assert len(slots) == len(set(slots)), "two workers share a slot"
         if machine.rollout is not None:
@@ -411,6 +544,7 @@ POLICIES = st.builds(
     memory=st.sampled_from([0, 0, 100]),
     memory_hard=st.sampled_from([0, 0, 500]),
     memory_total=st.sampled_from([0, 0, 600]),
+    preload=st.booleans(),
 )
 
 
@@ -430,7 +564,8 @@ class Lifetimes(RuleBasedStateMachine):
 
     def pick(self, number: int) -> int | None:
         """Choose one of the living workers."""
-        alive = [process.serial for process in self.kernel.processes.values() if process.alive]
+        processes = self.kernel.processes.values()
+        alive = [process.serial for process in processes if process.alive and not process.unborn]
         return alive[number % len(alive)] if alive else None
 
     @rule(seconds=st.sampled_from([0.0, 0.05, 0.3, 1.0, 5.0, 25.0, 120.0]))
@@ -472,6 +607,23 @@ class Lifetimes(RuleBasedStateMachine):
         serial = self.pick(number)
         if serial is not None:
             self.kernel.kill(serial)
+
+    @rule(death=st.sampled_from([KILLED, Death(code=0), Death(code=3)]))
+    def a_template_ends(self, death: Death) -> None:
+        for generation in list(self.kernel.templates)[-1:]:
+            self.kernel.end_template(generation, death)
+
+    @rule()
+    def a_template_is_stopped_by_a_signal(self) -> None:
+        """It forks no more until somebody ends it."""
+        for template in list(self.kernel.templates.values())[-1:]:
+            template.stuck = True
+
+    @precondition(runs)
+    @rule(generation=st.integers(0, 9))
+    def a_word_of_a_template_comes_too_late(self, generation: int) -> None:
+        if generation not in self.kernel.templates:
+            self.kernel.tell(TemplateReady(generation))
 
     @rule(number=st.integers(0, 50))
     def a_worker_makes_no_progress(self, number: int) -> None:
@@ -539,6 +691,9 @@ class Lifetimes(RuleBasedStateMachine):
             assert len(ready) == machine.target or passing
             assert not passing or machine.policy.lifetime
             assert {child.generation for child in ready} <= {machine.generation}
+            wanted = {machine.generation} if machine.policy.preload else set()
+            assert set(kernel.templates) == wanted
+            assert machine.templates.generations() == wanted
             kept = {machine.generation, *(child.generation for child in endless)}
             assert kernel.gone == set(kernel.fates) - kept
 
@@ -574,6 +729,7 @@ class Lifetimes(RuleBasedStateMachine):
             kernel.advance(LONGEST_END)
         assert kernel.exit_code is not None, "the server does not end"
         assert not kernel.processes, "a worker outlives the server"
+        assert not kernel.templates, "a template outlives the server"
         assert (kernel.exit_code == 0) or not kernel.served
 
 
@@ -616,3 +772,18 @@ def test_workers_that_all_fail_are_started_ever_more_slowly(workers: int, fate: 
     assert kernel.exit_code is None
     assert len(kernel.spawned_at) - before <= (300 / 30 + 1) * workers
     assert len(kernel.spawned_at) > before, "it must go on trying"
+
+
+@given(fate=HOPELESS)
+@settings(max_examples=50, deadline=None)
+def test_templates_that_all_fail_are_started_ever_more_slowly(fate: Fate) -> None:
+    """While the workers serve on."""
+    kernel = Kernel(Policy(3, preload=True), GOOD)
+    kernel.advance(10.0)
+    kernel.fates[1] = Fate(boots_after=fate.boots_after, fails_with=fate.fails_with or 3)
+    kernel.end_template(1, KILLED)
+    kernel.advance(300.0)
+    before = len(kernel.templates_started_at)
+    kernel.advance(300.0)
+    assert kernel.count_serving() == 3
+    assert 0 < len(kernel.templates_started_at) - before <= 300 / 30 + 1

@@ -55,6 +55,7 @@ class Process(Forked):
         worker_type: the class that serves.
         settings: what differs from the defaults.
         imported: where to say what is imported.
+        application: what a template has loaded.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Process(Forked):
         worker_type: type[Worker] = SyncWorker,
         settings: dict[str, Any] | None = None,
         imported: Imported | None = None,
+        application: Callable[..., Any] | None = None,
     ) -> None:
         (folder / "site_app.py").write_text(textwrap.dedent(source))
         noting = {name: self._noting(folder / "notes", name) for name in hooks}
@@ -81,6 +83,7 @@ class Process(Forked):
         self._type = worker_type
         self._imported = imported
         self.shown, self._shows = stacks.make()
+        self._application = application
         super().__init__(self._be_a_worker)
 
     def _noting(self, path: Path, name: str) -> Callable[..., None]:
@@ -106,6 +109,8 @@ class Process(Forked):
             logs=parts.logs,
             worker_type=self._type,
             imported=self._imported,
+            application=self._application,
+            arbiter=None if self._application is None else 4711,
         )
 
     def ready(self) -> None:
@@ -155,6 +160,30 @@ def test_it_boots_serves_and_leaves(tmp_path: Path) -> None:
         process.parts.order(Order.LEAVE)
         assert process.status() == ExitCode.OK
         assert process.log == ""
+
+
+def test_what_a_template_has_loaded_is_served_as_it_is(tmp_path: Path) -> None:
+    """Nothing is prepared or loaded again, and the arbiter is who the template says."""
+
+    def application(_environ: object, start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"preloaded"]
+
+    with Process(
+        tmp_path, "raise LookupError", worker_type=NeverPrepared, application=application
+    ) as process:
+        process.ready()
+        with process.parts.client() as client:
+            assert client.get().answer().body == b"preloaded"
+        process.parts.arbiter.close()
+        assert process.status() == ExitCode.OK
+        assert "the arbiter (pid 4711) is gone" in process.log
+
+
+class NeverPrepared(SyncWorker):
+    @classmethod
+    def prepare(cls) -> None:
+        raise AssertionError("the template has done that")
 
 
 def test_the_hooks_of_a_workers_life_run_in_order(tmp_path: Path) -> None:

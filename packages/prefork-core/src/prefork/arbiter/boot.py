@@ -152,6 +152,7 @@ class Boot:
             logs,
             self._loaded.origins,
             generations.imported(settings),
+            generations.preloads(settings, logs.error),
         )
         server = self._server = ServerFacade(settings, logs.error, os.getpid(), first.name)
         server.num_workers = checked.workers.workers

@@ -12,10 +12,11 @@ import os
 import traceback
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol
 
 from prefork.arbiter.facade import ServerFacade, WorkerFacade, run_hook
 from prefork.arbiter.lateness import Limits, Suspicion
+from prefork.arbiter.nursery import Nursery
 from prefork.arbiter.snapshot import counted
 from prefork.control.report import Totals
 from prefork.errors import ExitCode
@@ -23,6 +24,7 @@ from prefork.process import channel, signals, stacks
 from prefork.process.scoreboard import Stage
 from prefork.supervisor.children import name
 from prefork.supervisor.messages import Event, Forked, ForkFailed, Spawn
+from prefork.workers import template
 
 if TYPE_CHECKING:
     import selectors
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from prefork.process.kernel import Kernel
     from prefork.process.scoreboard import Current, Scoreboard, Slot
     from prefork.process.stacks import StackEnd
+    from prefork.process.template import Fork
 
 
 class Entry(Protocol):
@@ -65,6 +68,7 @@ class Worker:
 
     serial: int
     pid: int
+    """0 until a worker that a template forks has said it."""
     end: ArbiterEnd
     slot: Slot
     generation: Generation
@@ -74,9 +78,23 @@ class Worker:
     limits: Limits
     suspicion: Suspicion = field(default_factory=Suspicion)
     """What was found so far of requests that take too long."""
+    owed: list[signal.Signals] = field(default_factory=list)
+    """Signals to send when the pid is known."""
 
     late: list[Current] = field(default_factory=list)
     """Its requests that were stuck at the last look."""
+
+    def send(self, kernel: Kernel, number: signal.Signals) -> None:
+        """Send it a signal; one whose pid is not known yet gets it when it is.
+
+        Args:
+            kernel: sends.
+            number: which signal.
+        """
+        if self.pid:
+            kernel.kill(self.pid, number)
+        else:
+            self.owed.append(number)
 
     def __str__(self) -> str:
         return name(self.pid, self.slot.index, self.generation.number)
@@ -110,6 +128,7 @@ class Brood:
         self._inbox = inbox
         self._entry = entry
         self._drop = drop
+        self.nursery = Nursery(kernel=kernel, selector=selector, life=template.run)
         self._by_serial: dict[int, Worker] = {}
         self._by_pid: dict[int, Worker] = {}
         self.past = Totals()
@@ -128,8 +147,8 @@ class Brood:
 
     def spawn(
         self, wanted: Spawn, generation: Generation, server: ServerFacade, others: Iterable[Generation]
-    ) -> Event:
-        """Fork a child.
+    ) -> Event | None:
+        """Fork a child, or have the template of its generation do it.
 
         Args:
             wanted: its serial number and slot.
@@ -138,7 +157,7 @@ class Brood:
             others: all generations that have something open.
 
         Returns:
-            `Forked` or `ForkFailed`.
+            `Forked` or `ForkFailed`; None when a template has been ordered to fork.
 
         Raises:
             Born: this is the child.
@@ -148,27 +167,80 @@ class Brood:
         facade = WorkerFacade(wanted.serial, generation.settings, server.log, os.getpid(), slot)
         run_hook(generation.hooks, "pre_fork", server.log, server, facade)
         try:
-            link = _connect()
+            link = _connect(by_template=generation.preload)
         except OSError as error:
             return ForkFailed(wanted.serial, _fork_trouble(error))
+        pid = None
         try:
-            pid = self._fork(link.close_ours, generation, others)
+            if generation.preload:
+                self.nursery.order(generation, wanted.serial, wanted.slot, link.theirs, link.shows)
+            else:
+                pid = self._fork(link.close_ours, generation, others)
         except OSError as error:
             link.close_ours()
             link.close_theirs()
-            return ForkFailed(wanted.serial, _fork_trouble(error))
+            trouble = f"the template takes no order: {error.strerror}"
+            return ForkFailed(wanted.serial, trouble if generation.preload else _fork_trouble(error))
         if pid == 0:
             facade.pid = os.getpid()
-            raise Born(partial(self._live, generation, server, facade, slot, link))
+            raise Born(partial(self._live, generation, server, facade, slot, link.theirs, link.shows))
         link.close_theirs()
-        facade.pid = pid
         limits = Limits.of(generation.settings)
-        worker = Worker(wanted.serial, pid, link.ours, slot, generation, facade, link.shown, limits)
-        self._by_serial[wanted.serial] = self._by_pid[pid] = worker
+        worker = Worker(wanted.serial, 0, link.ours, slot, generation, facade, link.shown, limits)
+        self._by_serial[wanted.serial] = worker
         self._selector.register(link.ours, _READ, worker)
         self._selector.register(link.shown, _READ, link.shown)
-        server.WORKERS[pid] = facade
-        return Forked(wanted.serial, pid)
+        return None if pid is None else self.name(worker, pid, server)
+
+    def name(self, worker: Worker, pid: int, server: ServerFacade) -> Forked:
+        """Note the pid of a child, and send it the signals that have waited for that.
+
+        Args:
+            worker: the child.
+            pid: what the kernel says.
+            server: what hooks are given as `server`.
+        """
+        worker.pid = worker.facade.pid = pid
+        self._by_pid[pid] = worker
+        server.WORKERS[pid] = worker.facade
+        for number in worker.owed:
+            self._kernel.kill(pid, number)
+        worker.owed.clear()
+        return Forked(worker.serial, pid)
+
+    def unnamed(self) -> list[Worker]:
+        """Return the children that have been ordered of a template, and have not said their pid."""
+        return [worker for worker in self if not worker.pid]
+
+    def start_template(
+        self, generation: Generation, server: ServerFacade, others: Iterable[Generation]
+    ) -> Event:
+        """Fork a template.
+
+        Args:
+            generation: what it runs with.
+            server: what hooks are given as `server`.
+            others: all generations that have something open.
+
+        Returns:
+            `TemplateForked` or `TemplateFailed`.
+
+        Raises:
+            Born: this is the template.
+        """
+        return self.nursery.start(
+            generation,
+            lambda ours: self._fork(ours.close, generation, others),
+            _be_born,
+            partial(self._live_preloaded, generation, server),
+        )
+
+    def _live_preloaded(
+        self, generation: Generation, server: ServerFacade, order: Fork, application: Callable[..., Any]
+    ) -> int:
+        slot = self._board.slot(order.slot)
+        facade = WorkerFacade(order.serial, generation.settings, server.log, server.pid, slot, os.getpid())
+        return self._live(generation, server, facade, slot, order.channel, order.stacks, application)
 
     def fork_aide(self, ours: socket.socket, others: Iterable[Generation]) -> int:
         """Fork a process that is no worker: it has nothing of the arbiter's but its standard streams.
@@ -212,6 +284,7 @@ class Brood:
         for sibling in self:
             sibling.end.close()
             sibling.stacks.close()
+        self.nursery.let_go()
         self._drop()
         kept = {id(listener) for listener in generation.listeners} if generation is not None else set()
         for other in others:
@@ -227,7 +300,9 @@ class Brood:
         server: ServerFacade,
         facade: WorkerFacade,
         slot: Slot,
-        link: _Link,
+        channel: socket.socket,
+        shows: int,
+        application: Callable[..., Any] | None = None,
     ) -> int:
         for pair in generation.settings.raw_env:
             name, _, value = pair.partition("=")
@@ -239,12 +314,14 @@ class Brood:
             worker=facade,
             slot=slot,
             siblings=partial(self._board.others, slot),
-            channel=link.theirs,
-            stacks=link.shows,
+            channel=channel,
+            stacks=shows,
             listeners=generation.listeners,
             logs=generation.logs,
             worker_type=generation.worker_type,
             imported=generation.imported,
+            application=application,
+            arbiter=server.pid,
         )
 
     def kill(self, serial: int, number: signal.Signals) -> None:
@@ -256,7 +333,7 @@ class Brood:
         """
         worker = self.get(serial)
         if worker is not None:
-            self._kernel.kill(worker.pid, number)
+            worker.send(self._kernel, number)
 
     def hang_up(self, worker: Worker) -> None:
         """Listen to a child no more, after its end of the channel is closed."""
@@ -287,7 +364,8 @@ class Brood:
         self.past = self.past.plus(counted(worker.slot))
         worker.slot.clear(worker.generation.number, Stage.EMPTY)
         worker.facade.alive = False
-        del self._by_serial[worker.serial], self._by_pid[worker.pid]
+        del self._by_serial[worker.serial]
+        self._by_pid.pop(worker.pid, None)
         server.WORKERS.pop(worker.pid, None)
 
 
@@ -308,8 +386,8 @@ class _Link(NamedTuple):
         os.close(self.shows)
 
 
-def _connect() -> _Link:
-    ours, theirs = channel.make()
+def _connect(*, by_template: bool) -> _Link:
+    ours, theirs = channel.make(by_template=by_template)
     try:
         return _Link(ours, theirs, *stacks.make())
     except OSError:
@@ -320,6 +398,10 @@ def _connect() -> _Link:
 
 _READ: Final = 1
 """selectors.EVENT_READ."""
+
+
+def _be_born(live: Callable[[], int]) -> NoReturn:
+    raise Born(live)
 
 
 def _fork_trouble(error: OSError) -> str:

@@ -17,12 +17,13 @@ from prefork.autoreload.imported import Imported
 from prefork.errors import ConfigError, PreforkError
 from prefork.net.listener import open_listener, parse_bind, stop_queueing
 from prefork.observe.log import open_logs
-from prefork.process import cpus, identity, memory
+from prefork.process import cpus, identity, lineage, memory
 from prefork.settings.schema import MOST_WORKERS
 from prefork.supervisor.messages import Policy
 from prefork.workers import registry
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Iterable, Mapping, Sequence
 
     from prefork.hooks import Hooks
@@ -62,6 +63,7 @@ class Generation:
         logs: both logs.
         origins: where each setting is from.
         imported: where its workers say which files they have imported; None when nobody watches files.
+        preload: whether a template forks its workers.
     """
 
     number: int
@@ -74,6 +76,7 @@ class Generation:
     logs: Logs
     origins: Mapping[str, Origin] = field(default_factory=dict)
     imported: Imported | None = None
+    preload: bool = False
 
     @property
     def policy(self) -> Policy:
@@ -94,6 +97,7 @@ class Generation:
             memory=settings.max_worker_memory,
             memory_hard=settings.max_worker_memory_hard,
             memory_total=memory.allowance(settings.max_memory),
+            preload=self.preload,
         )
 
     @property
@@ -147,6 +151,21 @@ def _count(settings: Settings) -> cpus.Count:
     if least > most:
         raise ConfigError(f"min_workers is {least}, but max_workers only {most}")
     return cpus.Count(max(least, min(count.workers, most)), f"{least} to {most} as the load asks for")
+
+
+def preloads(settings: Settings, log: logging.Logger) -> bool:
+    """Return whether a template is to fork the workers, and prepare this process for its grandchildren.
+
+    Args:
+        settings: preload_app is read.
+        log: told when the platform cannot do it.
+    """
+    if not settings.preload_app or settings.reload:
+        return False  # after each save another template would be loaded; settings.idle says so
+    if lineage.adopt_orphans():
+        return True
+    log.warning("preload_app has no effect: this platform has no subreapers, so each worker loads for itself")
+    return False
 
 
 def open_listeners(
@@ -245,6 +264,7 @@ def follow(
         logs,
         loaded.origins,
         old.imported or imported(settings),
+        preloads(settings, logs.error),
     )
 
 

@@ -100,7 +100,7 @@ class Inquests:
         now = self._kernel.now()
         again = [(now + wait, sent) for wait, sent in AGAIN] if number is SIGNAL else []
         self._open[worker.serial] = _Open(worker, level, text + doing, fields, again, now + PATIENCE, then)
-        self._kernel.kill(worker.pid, number)
+        worker.send(self._kernel, number)
 
     def tell(self, worker: Worker, why: str, reason: str, *, doing: str = "") -> None:
         """Log why something is done to a worker, at once and without its stacks.
@@ -126,7 +126,7 @@ class Inquests:
             if inquest.again and inquest.again[0][0] <= now:
                 _, number = inquest.again.pop(0)
                 if not inquest.worker.stacks.has_some:
-                    self._kernel.kill(inquest.worker.pid, number)
+                    inquest.worker.send(self._kernel, number)
         for worker in workers:
             found = self._open.get(worker.serial)
             if worker.stacks.is_complete(now) or (found is not None and now >= found.until):

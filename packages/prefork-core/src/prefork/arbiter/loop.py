@@ -23,6 +23,7 @@ from prefork.arbiter.generation import OF_THE_START, Generation, close_listeners
 from prefork.arbiter.inquest import Inquests
 from prefork.arbiter.lateness import look, next_look
 from prefork.arbiter.lookout import Lookout
+from prefork.arbiter.nursery import Template
 from prefork.arbiter.weighing import Weighing
 from prefork.errors import PreforkError
 from prefork.process import identity
@@ -33,6 +34,7 @@ from prefork.supervisor.children import MEMBERS, SERVING, State
 from prefork.supervisor.machine import Machine, Mode
 from prefork.supervisor.messages import (
     Abort,
+    AbortTemplate,
     Action,
     Event,
     Exit,
@@ -41,6 +43,7 @@ from prefork.supervisor.messages import (
     Gone,
     HungUp,
     Kill,
+    KillTemplate,
     Order,
     Overdue,
     Park,
@@ -57,9 +60,13 @@ from prefork.supervisor.messages import (
     Serving,
     Spawn,
     Start,
+    StartTemplate,
     Stop,
     Stopping,
     StopQueueing,
+    StopTemplate,
+    TemplateEnded,
+    TemplateFailed,
     Tick,
 )
 
@@ -70,6 +77,7 @@ if TYPE_CHECKING:
     from prefork.process.kernel import Kernel
     from prefork.process.scoreboard import Scoreboard
     from prefork.process.signals import Inbox
+    from prefork.supervisor.messages import Death
 
     Outcome = int | Callable[[], int]
 
@@ -215,6 +223,8 @@ class Loop:
                 self.reload()
             elif isinstance(key.data, StackEnd):
                 self._brood.read_stacks(key.data, now)
+            elif isinstance(key.data, Template):
+                self._listen_to_template(key.data)
         # Signals before deaths: a stop that the whole process group got explains why workers end.
         for command in self._inbox.read():
             self._obey(command)
@@ -292,6 +302,8 @@ class Loop:
 
     def _listen(self, worker: Worker) -> None:
         """Take in what a worker says."""
+        if not worker.pid and not self._meet(worker):
+            return
         try:
             for report in worker.end.receive():
                 self._step(Reported(worker.serial, report))
@@ -299,13 +311,45 @@ class Loop:
             self._brood.hang_up(worker)
             self._step(HungUp(worker.serial))
 
+    def _meet(self, worker: Worker) -> bool:
+        """Learn the pid of a worker that a template forks; return whether it is known now."""
+        try:
+            pid = worker.end.receive_pid()
+        except Hangup:
+            self._brood.forget(worker, self._server)
+            self._step(ForkFailed(worker.serial, "the template has not forked it"))
+            return False
+        if pid is None:
+            return False
+        self._step(self._brood.name(worker, pid, self._server))
+        return True
+
+    def _listen_to_template(self, template: Template) -> None:
+        event = self._brood.nursery.listen(template)
+        if event is not None:
+            self._step(event)
+
+    def _take(self, pid: int, death: Death) -> Worker | None:
+        """Return the worker that has ended; None when it was a template, or nobody of ours."""
+        template = self._brood.nursery.take(pid)
+        if template is not None:
+            self._step(TemplateEnded(template.generation.number, death))
+            return None
+        if self._lookout.ended(pid, death, self._kernel.now()):
+            return None
+        worker = self._brood.take(pid)
+        if worker is None:
+            for unnamed in self._brood.unnamed():  # it may have said its pid before it died
+                self._listen(unnamed)
+            worker = self._brood.take(pid)
+        if worker is None:
+            self._log.debug("process %d, no worker, ended: %s", pid, death)
+        return worker
+
     def _reap(self) -> None:
         for pid, death in self._kernel.reap():
-            worker = self._brood.take(pid)
-            if self._lookout.ended(pid, death, self._kernel.now()):
-                continue
+            worker = self._take(pid, death)
             if worker is None:
-                self._log.debug("process %d, no worker, ended: %s", pid, death)
                 continue
             self._listen(worker)  # its last words
             child = self._machine.children.get(worker.serial)
@@ -378,8 +422,10 @@ class Loop:
         for generation in self._generations.values():
             generation.logs.reopen()
         self._log.info("log files opened again (SIGUSR1)")
+        for template in self._brood.nursery:
+            self._kernel.kill(template.pid, signal.SIGUSR1)
         for worker in self._brood:
-            self._kernel.kill(worker.pid, signal.SIGUSR1)
+            self._brood.kill(worker.serial, signal.SIGUSR1)
 
     # ------------------------------------------------------------ what the machine decides
 
@@ -406,6 +452,8 @@ class Loop:
             return self._act(action)
         except Exception as error:  # noqa: BLE001 -- the same
             self._log.exception("error in the arbiter, doing %r: going on", action)
+            if isinstance(action, StartTemplate):
+                return TemplateFailed(action.generation, repr(error))
             return ForkFailed(action.serial, repr(error)) if isinstance(action, Spawn) else None
 
     def _act(self, action: Action) -> Event | None:
@@ -421,6 +469,15 @@ class Loop:
                     self._inquests.ask(worker, why, reason.value, late=worker.late)
             case Abort() | Kill():
                 self._end_by_force(action)
+            case StartTemplate(number):
+                generation = self._generations[number]
+                return self._brood.start_template(generation, self._server, self.generations)
+            case StopTemplate(number):
+                self._brood.nursery.stop(number)
+            case AbortTemplate(number, why):
+                self._end_template(number, signal.SIGABRT, why)
+            case KillTemplate(number, why):
+                self._end_template(number, signal.SIGKILL, why)
             case Say(level, text):
                 self._log.log(level, text)
             case Exit(code):
@@ -494,6 +551,10 @@ class Loop:
             return
         self._inquests.tell(worker, action.why, reason, doing=": sending SIGABRT")
         self._brood.kill(action.serial, signal.SIGABRT)
+
+    def _end_template(self, generation: int, number: signal.Signals, why: str) -> None:
+        self._log.error("%s %s: sending %s", self._machine.templates.get(generation), why, number.name)
+        self._brood.nursery.kill(generation, number)
 
     # ------------------------------------------------------------ generations come and go
 

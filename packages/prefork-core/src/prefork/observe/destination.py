@@ -182,6 +182,10 @@ class Destination:
         """Return what file this leads to, None after `close`."""
         return identity(self._fd)
 
+    def fileno(self) -> int:
+        """Return the descriptor that lines are written to; it stays the same when the file is reopened."""
+        return self._fd
+
     def write(self, line: bytes) -> None:
         """Write a line, or lose it. Never raises, waits `patience` at most.
 

@@ -215,6 +215,10 @@ class Logs:
                 text = f"logconfig_dict: cannot reopen {handler.baseFilename!r}: {error.strerror}"
                 self._complaints(self._error_file, text)
 
+    def error_fileno(self) -> int:
+        """Return the descriptor of the error log, for what is written by C code in a dying process."""
+        return self._error_file.fileno()
+
     def capture_output(self) -> bool:
         """Send stdout and stderr of this process to the error log, from here on.
 

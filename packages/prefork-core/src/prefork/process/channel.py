@@ -13,12 +13,18 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
+import sys
 from typing import Final
 
 from prefork.supervisor.messages import Order, Report
 
 _MOST_WORDS: Final = 64
 """Read at once. A worker says two words in its life; more is a worker gone mad."""
+_BORN: Final = b"b"
+"""What a worker says first that a template has forked. Its pid travels with it, and is the kernel's word."""
+_CREDENTIALS: Final = struct.Struct("iII")
+"""struct ucred: pid, uid, gid (unix(7))."""
 
 
 class Hangup(Exception):
@@ -55,6 +61,24 @@ class ArbiterEnd:
         except OSError:  # EPIPE: dead, or it has hung up after a SIGTERM. EAGAIN: 200 KB unread orders.
             return False
 
+    def receive_pid(self) -> int | None:
+        """Return the pid of a worker that has been forked by a template; None when it has not said so yet.
+
+        To be called until there is one, and before `receive`.
+
+        Raises:
+            Hangup: there is no such worker, and there will be none.
+        """
+        try:
+            word, ancillary, _, _ = self._socket.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size))
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise Hangup from error
+        if not word:
+            raise Hangup
+        return next((_CREDENTIALS.unpack(data)[0] for _, _, data in ancillary), None)
+
     def receive(self) -> list[Report]:
         """Return what the worker has said since the last call; unknown words are left out.
 
@@ -80,8 +104,11 @@ _REPORTS: Final = {report.value[0]: report for report in Report}
 _ORDERS: Final = {order.value[0]: order for order in Order}
 
 
-def make() -> tuple[ArbiterEnd, socket.socket]:
+def make(*, by_template: bool = False) -> tuple[ArbiterEnd, socket.socket]:
     """Make a channel before a fork.
+
+    Args:
+        by_template: whether a template is to fork the worker, so that its pid will come over the channel.
 
     Returns:
         The arbiter's end and the worker's, both non-blocking.
@@ -90,9 +117,23 @@ def make() -> tuple[ArbiterEnd, socket.socket]:
         OSError: no descriptors are left.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    if by_template and sys.platform == "linux":
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     ours.setblocking(False)
     theirs.setblocking(False)
     return ArbiterEnd(ours), theirs
+
+
+def say_pid(end: socket.socket) -> None:
+    """Let the arbiter know this process, which a template has forked for it.
+
+    Args:
+        end: the worker's end.
+    """
+    try:
+        end.send(_BORN)
+    except OSError:
+        return  # the arbiter is dead, which `end` shows
 
 
 def report(end: socket.socket, word: Report) -> bool:

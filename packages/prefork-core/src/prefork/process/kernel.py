@@ -63,6 +63,7 @@ class Unix:
 
     def kill(self, pid: int, number: signal.Signals) -> None:
         """Send a signal to a child that is not reaped yet, so its pid cannot be another's."""
+        assert pid > 0, "0 would be the whole process group"
         try:
             os.kill(pid, number)
         except ProcessLookupError:

@@ -176,13 +176,6 @@ _ROWS: Final = (
     Absent("pre_exec", _IGNORED, "there is no upgrade in place (USR2) in this version.", is_hook=True),
     # Server mechanics
     Absent(
-        "preload_app",
-        _IGNORED,
-        "each worker imports the application itself in this version, so that HUP loads new code.",
-        ("--preload",),
-        _SWITCH,
-    ),
-    Absent(
         "reuse_port",
         _IGNORED,
         "workers share one queue, so that none is stranded behind a busy worker.",

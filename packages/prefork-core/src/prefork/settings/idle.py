@@ -48,6 +48,8 @@ IDLE: Final = (
         "neither user nor group is set",
         lambda given: given.user is None and given.group is None,
     ),
+    Idle("preload_app", "reload is on", lambda given: given.reload),
+    Idle("warmup", "preload_app is off", lambda given: not given.preload_app),
     Idle("capture_output", "errorlog is not a file", lambda given: given.errorlog == "-"),
     Idle(
         "access_log_format",

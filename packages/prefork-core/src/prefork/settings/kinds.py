@@ -32,6 +32,7 @@ _OCTAL: Final = re.compile(r"(?:0o)?([0-7]{1,6})", re.IGNORECASE)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _FIELD_VALUE: Final = re.compile(r"(?:[!-~](?:[ !-~]*[!-~])?)?")
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TARGET: Final = re.compile(r"(?:https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?)?/(?!/)[!-~]*")
 
 _SECONDS_OF: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES_OF: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
@@ -235,6 +236,11 @@ def listing(
     return Kind(expects, lambda given: tuple(map(check, _items(given, separator))), metavar, Shape.MANY)
 
 
+def targets() -> Kind[tuple[str, ...]]:
+    """Return the kind of lists of paths and URLs to ask for; a comma belongs to the path."""
+    return listing("PATH", 'paths such as "/" or URLs such as "http://shop.example/"', _target, separator="")
+
+
 def networks() -> Kind[tuple[str, ...]]:
     """Return the kind of lists of addresses and CIDR networks, `*` for every peer."""
     return listing(
@@ -368,6 +374,12 @@ def _network(item: str) -> str:
             ipaddress.ip_network(item)
         except ValueError as error:
             raise Misfit(str(error)) from None
+    return item
+
+
+def _target(item: str) -> str:
+    if not _TARGET.fullmatch(item):
+        raise Misfit
     return item
 
 

@@ -29,6 +29,7 @@ from prefork.settings.kinds import (
     size,
     size_or_share,
     switch,
+    targets,
     text,
     whole,
     whole_or_auto,
@@ -230,6 +231,26 @@ class Settings:
         whole(0, MOST_WORKERS),
         0,
         help="How many workers a reload starts at a time; 0 is a quarter of them, at least one.",
+    )
+    preload_app: bool = option(
+        _WORKERS,
+        switch(),
+        False,
+        flags=("--preload",),
+        help=(
+            "Load the application once, in a template process that forks the workers, so that they share its"
+            " memory. Linux only; elsewhere each worker loads it, with a warning."
+        ),
+        gunicorn="A reload loads new code, too, and the arbiter never imports the application.",
+    )
+    warmup: tuple[str, ...] = option(
+        _WORKERS,
+        targets(),
+        (),
+        help=(
+            "A path, or a URL if the host matters, that the template has the application answer before it"
+            " forks. An exception, or a status of 500 or more, is a failed boot. May be repeated."
+        ),
     )
 
     timeout: float = option(

@@ -65,6 +65,7 @@ class Child:
     """When the present state has lasted too long."""
     state: State = State.BOOTING
     pid: int = 0
+    """0 until it is known: a template forks it, and then it says so itself."""
     ready_at: float | None = None
     expires: float = inf
     """When it has served for max_worker_lifetime."""

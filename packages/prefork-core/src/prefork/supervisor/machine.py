@@ -56,10 +56,15 @@ from prefork.supervisor.messages import (
     Stop,
     Stopping,
     StopQueueing,
+    TemplateEnded,
+    TemplateFailed,
+    TemplateForked,
+    TemplateReady,
     Tick,
     Weighed,
 )
 from prefork.supervisor.staffing import Rollout
+from prefork.supervisor.templates import Template, Templates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -93,6 +98,8 @@ ECHO: Final = 1.0
 process and then to its group, and that must not cut requests off."""
 REAP_GRACE: Final = 5.0
 """Seconds from SIGKILL until a stopping server waits no longer (a process stuck in the kernel)."""
+MOST_ASKED: Final = 64
+"""Forks that a template is asked for at once: more would not fit into the buffer of a socket."""
 
 
 class Mode(Enum):
@@ -129,6 +136,7 @@ class Machine:
 
     def __init__(self, policy: Policy, *, generation: int = 1, slots: int = 1024) -> None:
         self.children = Children(slots)
+        self.templates = Templates(self._do)
         self.policy = policy
         self.generation = generation
         self.target = min(policy.workers, slots)
@@ -165,10 +173,10 @@ class Machine:
             return []
         self._HANDLERS[type(event)](self, event)
         self._reconcile()
-        while late := [child for child in self.children if child.deadline <= now]:
-            for child in late:
-                if child.deadline <= now:  # the one before may have changed it
-                    self._expire(child)
+        while late := [one for one in (*self.children, *self.templates) if one.deadline <= now]:
+            for one in late:
+                if one.deadline <= now:  # the one before may have changed it
+                    self._expire(one)
             self._reconcile()
         return self._actions
 
@@ -177,6 +185,7 @@ class Machine:
         times = [child.deadline for child in self.children]
         times.append(self._stop_at)
         times += [child.expires for child in self.children.among(State.READY)]
+        times.append(self.templates.next_deadline(self._preloaded))
         if not self._is_stopping and staffing.missing(self.children, self.target) > 0:
             times.append(self._backoff.next_at)
         if self.rollout is not None:
@@ -272,6 +281,9 @@ class Machine:
         child = self.children.remove(event.serial)
         if child is None:
             return
+        if child.state is not State.BOOTING:
+            self._say(Level.DEBUG, f"{child} was given up before it was forked")
+            return
         self._say(Level.ERROR, f"cannot start a worker: {event.why}")
         if self._is_new(child):
             self._roll_back(f"a worker could not be started: {event.why}")
@@ -351,6 +363,53 @@ class Machine:
         if child.state in MEMBERS:
             self._failed(child, reason, event.death.code)
 
+    # ------------------------------------------------------------ events about a template
+
+    def _on_template_forked(self, event: TemplateForked) -> None:
+        template = self.templates.get(event.generation)
+        if template is not None:
+            template.pid = event.pid
+            self._say(Level.DEBUG, f"{template} started")
+
+    def _on_template_failed(self, event: TemplateFailed) -> None:
+        template = self.templates.remove(event.generation)
+        if template is not None:
+            self._say(Level.ERROR, f"cannot start a template: {event.why}")
+            self._template_failed(template, f"it could not be started: {event.why}", hopeless=False)
+
+    def _on_template_ready(self, event: TemplateReady) -> None:
+        template = self.templates.ready(event.generation, self._now)
+        if template is not None:
+            self._say(Level.INFO, f"{template} ready after {_seconds(self._now - template.born)}")
+
+    def _on_template_ended(self, event: TemplateEnded) -> None:
+        template = self.templates.remove(event.generation)
+        if template is None:
+            return
+        reason = _reason(template, event.death)
+        if template.state not in MEMBERS:
+            self._say(Level.INFO, f"{template} ended ({reason})")
+            return
+        when = "before it was ready" if template.ready_at is None else "while it was needed"
+        self._say(Level.ERROR, f"{template} ended unexpectedly {when}: {reason}")
+        self._template_failed(template, reason, event.death.code)
+
+    def _template_failed(
+        self, template: Template, reason: str, code: int | None = None, *, hopeless: bool = True
+    ) -> None:
+        """Decide what follows when a template cannot fork, or not any more."""
+        if self._is_stopping or template.generation != self.generation:
+            return
+        if self.mode is Mode.STARTING and hopeless:
+            self._give_up(code)
+        elif self.rollout is not None:
+            self._roll_back(f"{template}: {reason}")
+        else:
+            backoff = self.templates.backoff
+            backoff.failed(template.born, self._now)
+            wait = _seconds(backoff.next_at - self._now)
+            self._say(Level.WARNING, f"the next template starts in {wait}")
+
     # ------------------------------------------------------------ what an event means
 
     def _welcome(self, child: Child) -> None:
@@ -397,8 +456,30 @@ class Machine:
             left = f"{serving} of {self.target} workers serve on" if serving else "nobody serves"
             self._say(Level.ERROR, f"{left}; waiting for a change")
 
-    def _expire(self, child: Child) -> None:
+    def _expire(self, one: Child | Template) -> None:
         """End a state that has lasted too long."""
+        if isinstance(one, Template):
+            self._expire_template(one)
+        else:
+            self._expire_worker(one)
+
+    def _expire_template(self, template: Template) -> None:
+        if template.state is State.BOOTING:
+            reason = f"not ready after {_seconds(self._now - template.born)} (boot_timeout)"
+            self.templates.abort(template, f"is {reason}", self._now)
+            self._template_failed(template, reason)
+        elif template.state is State.STOPPING:
+            self.templates.kill(template, "did not stop in time", self._now)
+        elif template.state is State.ABORTED:
+            self.templates.kill(template, "did not end on SIGABRT", self._now)
+        else:
+            self._lose(template)
+
+    def _expire_worker(self, child: Child) -> None:
+        template = None if child.pid else self.templates.get(child.generation)
+        if template is not None and template.state is State.READY:
+            # Stopped by a signal, or stuck in a hook of os.register_at_fork.
+            self.templates.kill(template, "has not forked a worker in time", self._now)
         if child.state is State.BOOTING:
             reason = f"not ready after {_seconds(self._now - child.born)} (boot_timeout)"
             self._abort(child, f"is {reason}", Reason.BOOT_TIMEOUT)
@@ -416,12 +497,16 @@ class Machine:
         else:
             self._lose(child)
 
-    def _lose(self, child: Child) -> None:
-        """Deal with a child that not even SIGKILL ends: only a stopping server forgets it."""
-        self._say(Level.ERROR, f"{child} does not end on SIGKILL: stuck in the kernel")
-        child.deadline = inf
-        if self.mode in _ENDING:
-            self.children.remove(child.serial)
+    def _lose(self, one: Child | Template) -> None:
+        """Deal with a process that not even SIGKILL ends: only a stopping server forgets it."""
+        self._say(Level.ERROR, f"{one} does not end on SIGKILL: stuck in the kernel")
+        one.deadline = inf
+        if self.mode not in _ENDING:
+            return
+        if isinstance(one, Template):
+            self.templates.remove(one.generation)
+        else:
+            self.children.remove(one.serial)
 
     def _roll_back(self, reason: str) -> None:
         """Return to the generation from before the reload, without lowering the capacity."""
@@ -450,6 +535,7 @@ class Machine:
             self._shift = 0
         self.policy = policy
         self._backoff = Backoff(probing=policy.watched)
+        self.templates.backoff = Backoff()
         for child in self.children.among(*MEMBERS, State.RETIRING):
             present = child.generation == generation
             if present and child.state is State.RETIRING:
@@ -480,7 +566,8 @@ class Machine:
             self._spawn_missing()
         elif self.mode is Mode.DELAYING and (self._stop_at <= self._now or not len(self.children)):
             self._drain()
-        if self.mode in _ENDING and not len(self.children):
+        self._tend_templates()
+        if self.mode in _ENDING and not len(self.children) and not len(self.templates):
             self.mode = Mode.ENDED
             self._do(Exit(self._exit_code))
         self._say_gone()
@@ -507,8 +594,22 @@ class Machine:
             child.enter(State.RETIRING, child.deadline)
             self._say(Level.INFO, f"{child} {child.wants_successor}: starting its successor")
 
+    @property
+    def _preloaded(self) -> int | None:
+        """The generation whose workers are forked by a template; None while there is to be no template."""
+        return self.generation if self.policy.preload and not self._is_stopping else None
+
+    def _tend_templates(self) -> None:
+        kept = None if self.rollout is None or self._is_stopping else self.rollout.old_generation
+        self.templates.tend(self._preloaded, kept, self._now, self.policy.boot_timeout or inf)
+
     def _spawn_missing(self) -> None:
         vacancies = staffing.vacancies(self.children, self.target, self.rollout, self.policy)
+        if self.policy.preload:
+            if not self.templates.can_fork(self.generation):
+                return
+            asked = sum(not child.pid for child in self.children.among(State.BOOTING))
+            vacancies = min(vacancies, MOST_ASKED - asked)
         booting = len(self.children.among(State.BOOTING))
         for _ in range(self._backoff.allowance(vacancies, booting, self._now)):
             timeout = self.policy.boot_timeout or inf
@@ -516,7 +617,7 @@ class Machine:
             self._do(Spawn(child.serial, child.slot, child.generation))
 
     def _say_gone(self) -> None:
-        wanted = self.children.generations() | {self.generation}
+        wanted = self.children.generations() | self.templates.generations() | {self.generation}
         if self.rollout is not None:
             wanted.add(self.rollout.old_generation)
         for generation in sorted(self._unfinished - wanted):
@@ -617,6 +718,10 @@ class Machine:
         Weighed: _on_weighed,
         Sampled: _on_sampled,
         Reaped: _on_reaped,
+        TemplateForked: _on_template_forked,
+        TemplateFailed: _on_template_failed,
+        TemplateReady: _on_template_ready,
+        TemplateEnded: _on_template_ended,
         Reload: _on_reload,
         Resize: _on_resize,
         Park: _on_park,
@@ -624,7 +729,7 @@ class Machine:
     }
 
 
-def _reason(child: Child, death: Death) -> str:
+def _reason(child: Child | Template, death: Death) -> str:
     """Say how a process ended, and what that usually means."""
     if death.signal_name == "SIGKILL" and child.state not in {State.KILLED, State.ABORTED}:
         return "killed by SIGKILL: perhaps out of memory"

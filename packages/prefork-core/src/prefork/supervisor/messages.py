@@ -101,6 +101,8 @@ class Policy:
     """At most so much is added to it, other for each worker."""
     watched: bool = False
     """A change of the code brings the next reload: new replaces old at once, and a boot that fails waits."""
+    preload: bool = False
+    """Whether workers are forked by a template process that has loaded the application."""
     memory: int = 0
     """Bytes of its own with which a worker gets a successor; 0 is no limit."""
     memory_hard: int = 0
@@ -147,7 +149,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Forked:
-    """A `Spawn` succeeded."""
+    """A `Spawn` succeeded. With a template this comes when the worker has said its pid."""
 
     serial: int
     pid: int
@@ -155,7 +157,7 @@ class Forked:
 
 @dataclass(frozen=True, slots=True)
 class ForkFailed:
-    """A `Spawn` failed: no process, memory or descriptor was to be had."""
+    """A `Spawn` failed: no process, memory or descriptor was to be had, or the template did not fork."""
 
     serial: int
     why: str
@@ -226,6 +228,37 @@ class Sampled:
 
 
 @dataclass(frozen=True, slots=True)
+class TemplateForked:
+    """A `StartTemplate` succeeded."""
+
+    generation: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFailed:
+    """A `StartTemplate` failed: no process, memory or descriptor was to be had."""
+
+    generation: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateReady:
+    """A template has loaded the application: it forks workers from now on."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateEnded:
+    """A template has been reaped."""
+
+    generation: int
+    death: Death
+
+
+@dataclass(frozen=True, slots=True)
 class Reload:
     """New settings are loaded and their listeners open: replace the workers."""
 
@@ -264,6 +297,10 @@ Event = (
     | Weighed
     | Reaped
     | Sampled
+    | TemplateForked
+    | TemplateFailed
+    | TemplateReady
+    | TemplateEnded
     | Reload
     | Resize
     | Park
@@ -276,7 +313,11 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """Fork a worker; answer with `Forked` or `ForkFailed` before the next event."""
+    """Fork a worker; answer with `Forked` or `ForkFailed` before the next event.
+
+    Where the policy says `preload` the template of the generation forks, and the answer may come later.
+    Orders and signals that come in between are kept for the worker.
+    """
 
     serial: int
     slot: int
@@ -318,6 +359,36 @@ class Kill:
     serial: int
     why: str
     reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class StartTemplate:
+    """Fork a template; answer with `TemplateForked` or `TemplateFailed` before the next event."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopTemplate:
+    """Tell a template to end."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class AbortTemplate:
+    """Send a template SIGABRT, so that it shows where it is; log why."""
+
+    generation: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class KillTemplate:
+    """Send a template SIGKILL; log why."""
+
+    generation: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +457,10 @@ Action = (
     | Explain
     | Abort
     | Kill
+    | StartTemplate
+    | StopTemplate
+    | AbortTemplate
+    | KillTemplate
     | StopQueueing
     | Serving
     | Stopping

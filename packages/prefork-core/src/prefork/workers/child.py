@@ -11,14 +11,12 @@ import faulthandler
 import gc
 import os
 import signal
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from prefork import app as applications
-from prefork.autoreload import telling
-from prefork.errors import AppError, ExitCode, PreforkError
+from prefork.errors import ExitCode
 from prefork.process import identity, stacks
 from prefork.worker import StopReason
+from prefork.workers import booting
 from prefork.workers.context import WorkerContext
 
 if TYPE_CHECKING:
@@ -63,6 +61,8 @@ class Child:
         logs: both logs.
         worker_type: the class that serves.
         imported: where to say which files are imported; None when nobody watches files.
+        application: what a template has loaded; None to load it here.
+        arbiter: pid of the arbiter; None when it is the parent.
     """
 
     def __init__(  # noqa: PLR0913 (each is another seam)
@@ -80,6 +80,8 @@ class Child:
         logs: Logs,
         worker_type: type[Worker],
         imported: Imported | None = None,
+        application: Callable[..., Any] | None = None,
+        arbiter: int | None = None,
     ) -> None:
         self._settings = settings
         self._hooks = hooks
@@ -93,7 +95,8 @@ class Child:
         self._logs = logs
         self._type = worker_type
         self._imported = imported
-        self._arbiter = os.getppid()
+        self._application = application
+        self._arbiter = os.getppid() if arbiter is None else arbiter
         self._context: WorkerContext | None = None
         self._booting = True
 
@@ -111,14 +114,8 @@ class Child:
             context = self._boot()
         except _StoppedInBoot:
             return ExitCode.OK
-        except SystemExit as error:
-            self._logs.error.error("the application called sys.exit(%r) while it was loaded", error.code)
-            return ExitCode.BOOT
-        except PreforkError as error:
-            return self._boot_failed(error)
-        except Exception:  # noqa: BLE001 (hooks and plugin code)
-            self._logs.error.exception("the worker could not boot")
-            return ExitCode.BOOT
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (hooks, plugin code, the application)
+            return booting.failed(error, self._logs, "worker")
         try:
             self._type().run(context)
         except Exception:  # noqa: BLE001 (plugin code)
@@ -135,9 +132,7 @@ class Child:
             self._logs.capture_output()
         if self._hooks.post_fork is not None:
             self._hooks.post_fork(self._server, self._worker)
-        identity.drop_privileges(settings.user, settings.group, initgroups=settings.initgroups)
-        self._type.prepare()
-        application = self._load()
+        application = self._application or booting.load(settings, self._type, self._imported)
         self._worker.booted = True
         if self._hooks.post_worker_init is not None:
             self._hooks.post_worker_init(self._worker)
@@ -154,17 +149,6 @@ class Child:
             arbiter=self._arbiter,
         )
         return self._context
-
-    def _load(self) -> Callable[..., Any]:
-        loader = partial(applications.load, self._settings.wsgi_app or "", self._settings.pythonpath)
-        return loader() if self._imported is None else telling.load(loader, self._imported)
-
-    def _boot_failed(self, error: PreforkError) -> int:
-        cause = error.__cause__
-        self._logs.error.error(
-            "%s", error, exc_info=cause if cause is not None and not isinstance(error, AppError) else None
-        )
-        return error.exit_code if isinstance(error, AppError) else ExitCode.BOOT
 
     # Signals
 

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""The line between the arbiter and a template: one socket pair for each template.
+
+It decides how the order to fork travels: the worker's serial number and slot in a packet, its
+ends of the channel and of the pipe for stacks beside it (SCM_RIGHTS, unix(7)). The template says
+one word, that it is ready. The arbiter's end closes when the template is to end, or the arbiter has.
+
+There is no word for a fork that has failed: then nobody has the worker's end of its channel any
+more, which the arbiter sees there. So it cannot wait for a worker that will never be.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+from typing import Final, NamedTuple
+
+from prefork.process.channel import Hangup
+
+_READY: Final = b"r"
+_ORDER: Final = struct.Struct("qi")
+_SENT: Final = 2
+"""Descriptors with each order."""
+
+
+class Fork(NamedTuple):
+    """An order to fork a worker."""
+
+    serial: int
+    slot: int
+    channel: socket.socket
+    """The worker's end of its channel to the arbiter."""
+    stacks: int
+    """The descriptor where the worker shows its stacks."""
+
+    def close(self) -> None:
+        """Close this process's copies of what is the worker's."""
+        self.channel.close()
+        os.close(self.stacks)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the worker has been told to stop already, so that nobody needs it."""
+        poll = select.poll()
+        poll.register(self.channel, select.POLLIN)
+        return bool(poll.poll(0))
+
+
+class ArbiterEnd:
+    """The arbiter's end of the line to one template.
+
+    Args:
+        end: a connected, non-blocking socket; closed by `close`.
+    """
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+
+    def fileno(self) -> int:
+        """Return the descriptor, for a selector."""
+        return self._socket.fileno()
+
+    def order(self, serial: int, slot: int, channel: socket.socket, stacks: int) -> None:
+        """Order a fork, without waiting.
+
+        Args:
+            serial: of the worker.
+            slot: of the worker.
+            channel: its end of the channel to the arbiter.
+            stacks: the descriptor where it shows its stacks. This process can close both afterwards.
+
+        Raises:
+            OSError: the template is dead, or has too many orders that it has not read.
+        """
+        socket.send_fds(self._socket, [_ORDER.pack(serial, slot)], [channel.fileno(), stacks])
+
+    def receive(self) -> bool:
+        """Return whether the template has said since the last call that it is ready.
+
+        Raises:
+            Hangup: there is nothing more to come.
+        """
+        try:
+            word = self._socket.recv(16)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise Hangup from error
+        if not word:
+            raise Hangup
+        return word == _READY
+
+    def close(self) -> None:
+        """Close this end, which the template sees as the order to end."""
+        self._socket.close()
+
+
+def make() -> tuple[ArbiterEnd, socket.socket]:
+    """Make a line before a template is forked.
+
+    Returns:
+        The arbiter's end, non-blocking, and the template's, which is not.
+
+    Raises:
+        OSError: no descriptors are left.
+    """
+    # Packets, so that an order and its descriptors come in one piece.
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    return ArbiterEnd(ours), theirs
+
+
+def say_ready(end: socket.socket) -> None:
+    """Tell the arbiter that forks can be ordered.
+
+    Args:
+        end: the template's end.
+    """
+    try:
+        end.send(_READY)
+    except OSError:
+        return  # the arbiter is dead, which the next read shows
+
+
+def next_order(end: socket.socket) -> Fork | None:
+    """Wait for an order, and return it; None when the template is to end.
+
+    Args:
+        end: the template's end.
+    """
+    try:
+        packet, descriptors, _, _ = socket.recv_fds(end, _ORDER.size, _SENT)
+    except OSError:
+        return None
+    if len(packet) != _ORDER.size or len(descriptors) != _SENT:
+        return None  # end of file; or no descriptor was left for this process, and it can do no more
+    serial, slot = _ORDER.unpack(packet)
+    channel = socket.socket(fileno=descriptors[0])
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)  # as Python makes all but those that it is sent
+    channel.setblocking(False)
+    return Fork(serial, slot, channel, descriptors[1])

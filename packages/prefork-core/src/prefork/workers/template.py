@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: MIT
+"""The life of a template: it loads the application once, and forks the workers of its generation.
+
+Decides what happens before the first fork, what makes a fork unsafe, and how a worker becomes the arbiter's
+child. Knows nothing of how many workers there are, nor of what they do.
+
+A template has nothing in hand that could be lost, so it leaves without a word when its line ends.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from prefork.errors import ExitCode
+from prefork.process import channel, forkable, identity, lineage, signals, template
+from prefork.workers import booting
+from prefork.wsgi import warmup
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable
+    from types import FrameType
+
+    from prefork.observe.log import Logs
+    from prefork.process.template import Fork
+    from prefork.settings import Settings
+    from prefork.worker import Worker
+
+    Live = Callable[[Fork, Callable[..., Any]], int]
+
+_NOT_MEANT: Final = (
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGWINCH,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGUSR2,
+)
+"""What a terminal, or `systemctl kill`, sends to all processes but means for the arbiter."""
+_MOST_NAMED: Final = 8
+
+
+class _Stopped(BaseException):
+    """Ends an import in the middle. No Exception, which a careless import would catch."""
+
+
+class Template:
+    """One template process.
+
+    Args:
+        settings: the resolved settings.
+        line: its end of the line to the arbiter.
+        logs: both logs.
+        worker_type: the class that will serve.
+        fork: forks; returns the child's pid, or 0 in the child.
+        live: the life of a worker that has been forked, given its order and the application.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        line: socket.socket,
+        logs: Logs,
+        worker_type: type[Worker],
+        fork: Callable[[], int],
+        live: Live,
+    ) -> None:
+        self._settings = settings
+        self._line = line
+        self._logs = logs
+        self._type = worker_type
+        self._fork = fork
+        self._live = live
+
+    def run(self) -> int:
+        """Live; only a worker returns, with its exit status."""
+        try:
+            self._install_handlers()
+            application = self._boot()
+            order = self._serve()
+        except _Stopped:
+            _leave(ExitCode.OK)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (an application may raise anything)
+            _leave(booting.failed(error, self._logs, "template"))
+        if order is None:
+            _leave(ExitCode.OK)
+        return self._live(order, application)
+
+    def _boot(self) -> Callable[..., Any]:
+        settings = self._settings
+        name = settings.proc_name or settings.wsgi_app or ""
+        identity.set_title("template", name, "booting")
+        if settings.capture_output:
+            self._logs.capture_output()
+        before = forkable.sockets()
+        # An import does not see that the line has ended. Twice, because a change of the user undoes it.
+        lineage.end_with_parent(signal.SIGTERM)
+        application = booting.load(settings, self._type)
+        lineage.end_with_parent(signal.SIGTERM)
+        for target in settings.warmup:
+            warmup.request(application, target, self._logs.error, os.environ.get("SCRIPT_NAME", ""))
+        self._warn(before)
+        # What is alive now stays: nobody will look at it again, and so write to its pages.
+        gc.collect()
+        gc.freeze()
+        identity.set_title("template", name)
+        template.say_ready(self._line)
+        return application
+
+    def _warn(self, before: frozenset[forkable.Socket]) -> None:
+        """Name what the application has opened or started that no fork can carry over."""
+        warn = self._logs.error.warning
+        if names := forkable.threads():
+            warn(
+                "the application has started threads while it was loaded, which no worker will have: %s"
+                " (preload_app; start them in the hook post_worker_init)",
+                _list(names),
+            )
+        if opened := sorted(forkable.sockets() - before):
+            warn(
+                "the application has opened sockets while it was loaded, which all workers will share: %s"
+                " (preload_app; open them in the hook post_worker_init, or at the first use)",
+                _list(map(forkable.describe, opened)),
+            )
+
+    # Forks
+
+    def _serve(self) -> Fork | None:
+        """Fork what is ordered; return the order in a worker, and None when the template is to end."""
+        while (order := template.next_order(self._line)) is not None:
+            if not order.is_late and self._fork_worker(order):
+                return order
+            order.close()
+        return None
+
+    def _fork_worker(self, order: Fork) -> bool:
+        """Fork a worker that is the arbiter's child, and not this process's; return True in it."""
+        with signals.held():
+            try:
+                middle = self._fork()
+            except OSError as error:
+                self._logs.error.error("cannot fork a worker: %s", error.strerror)
+                return False
+            if middle == 0:
+                _fork_and_leave()
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until the worker has a handler of its own
+                # Before anything can crash, so that the arbiter knows its children.
+                channel.say_pid(order.channel)
+                self._line.close()
+                return True
+        if trouble := _wait(middle):
+            self._logs.error.error("cannot fork a worker: %s", os.strerror(trouble))
+        return False
+
+    # Signals
+
+    def _install_handlers(self) -> None:
+        for number in _NOT_MEANT:
+            # Not SIG_IGN: programs that the application starts would ignore them too.
+            signal.signal(number, lambda _number, _frame: None)
+        signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(signal.SIGUSR1, self._on_usr1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # The arbiter sends SIGABRT when loading takes too long.
+        faulthandler.disable()
+        faulthandler.enable(file=self._logs.error_fileno(), all_threads=True)
+
+    def _on_term(self, _number: int, _frame: FrameType | None) -> None:
+        raise _Stopped
+
+    def _on_usr1(self, _number: int, _frame: FrameType | None) -> None:
+        self._logs.reopen()
+
+
+def _fork_and_leave() -> None:
+    """Fork once more, and end; only the child goes on, which is an orphan then, and so the arbiter's."""
+    try:
+        pid = os.fork()
+    except OSError as error:
+        os._exit(error.errno or 1)
+    if pid != 0:
+        os._exit(0)
+
+
+def _wait(middle: int) -> int:
+    """Wait for a process that ends at once; return its exit status."""
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(middle, 0)[1])
+    except ChildProcessError:
+        return 0  # an application that ignores SIGCHLD
+
+
+def _leave(code: int) -> NoReturn:
+    """End without the exit handlers of the application: they belong to the workers, which may still serve."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue  # closed, or its reader is gone
+    os._exit(code)
+
+
+def _list(names: Iterable[str]) -> str:
+    """Return names for a sentence, and how many more there are."""
+    every = list(names)
+    more = len(every) - _MOST_NAMED
+    return ", ".join(every[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def run(**inherited: Any) -> int:
+    """Be a template: see `Template` for the arguments.
+
+    The exit status is 0; 3 when the application could not be loaded, 4 when it was not found, both logged.
+
+    Returns:
+        The exit status of a worker that has been forked.
+    """
+    return Template(**inherited).run()

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: MIT
+"""A template in a process of its own, with the test for its arbiter."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deadlines import PATIENCE, eventually
+from serving import Forked
+
+from prefork.errors import ExitCode
+from prefork.observe.log import open_logs
+from prefork.process import channel as channels
+from prefork.process import stacks
+from prefork.process import template as lines
+from prefork.process.channel import Hangup
+from prefork.settings import Settings
+from prefork.supervisor.messages import Order, Report
+from prefork.workers import template
+from prefork.workers.sync import SyncWorker
+
+if TYPE_CHECKING:
+    import pytest
+
+    from prefork.process.template import Fork
+
+HELLO = """
+import os
+LOADED_BY = os.getpid()
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"hello"]
+"""
+
+
+class Template(Forked):
+    """A template whose workers say READY and leave a note.
+
+    Args:
+        folder: where application, log and notes are.
+        source: the text of the application's module.
+        settings: what differs from the defaults.
+    """
+
+    def __init__(self, folder: Path, source: str = HELLO, **settings: Any) -> None:
+        (folder / "site_app.py").write_text(textwrap.dedent(source))
+        self.folder = folder
+        self.settings = Settings(
+            **{
+                "wsgi_app": "site_app:app",
+                "pythonpath": (str(folder),),
+                "errorlog": str(folder / "error.log"),
+                **settings,
+            }
+        )
+        self.logs = open_logs(self.settings)
+        self.line, self._end = lines.make()
+        super().__init__(self._be_a_template)
+
+    def _be_a_template(self) -> int:
+        self.line.close()
+        return template.run(
+            settings=self.settings,
+            line=self._end,
+            logs=self.logs,
+            worker_type=SyncWorker,
+            fork=self._fork,
+            live=self._work,
+        )
+
+    def _fork(self) -> int:
+        if (self.folder / "no-forks").exists():
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return os.fork()
+
+    def _work(self, order: Fork, application: Any) -> int:
+        """Be a worker."""
+        note = f"{os.getpid()} {order.serial} {order.slot} {application.__globals__['LOADED_BY']}"
+        (self.folder / "note").write_text(note)
+        channels.report(order.channel, Report.READY)
+        return 0
+
+    def ready(self) -> Template:
+        self._end.close()
+        eventually(self.line.receive)
+        return self
+
+    def order(self, serial: int = 1, slot: int = 0) -> channels.ArbiterEnd:
+        """Order a worker; return the arbiter's end of its channel."""
+        ours, theirs = channels.make(by_template=True)
+        self.shown, shows = stacks.make()
+        self.line.order(serial, slot, theirs, shows)
+        theirs.close()
+        os.close(shows)
+        return ours
+
+    def log(self) -> str:
+        return (self.folder / "error.log").read_text()
+
+
+def hangs_up(end: channels.ArbiterEnd) -> bool:
+    """Wait for the next thing on a channel, and say whether it is its end."""
+    assert select.select([end], [], [], PATIENCE)[0]
+    try:
+        end.receive_pid()
+    except Hangup:
+        return True
+    return False
+
+
+def test_a_worker_says_its_pid_first_and_has_the_application(tmp_path: Path) -> None:
+    with Template(tmp_path) as process:
+        end = process.ready().order(7, 3)
+        pid = eventually(end.receive_pid)
+        assert eventually(end.receive) == [Report.READY]
+        assert (tmp_path / "note").read_text() == f"{pid} 7 3 {process.pid}"
+        assert pid != process.pid
+
+
+def test_it_has_no_child_afterwards(tmp_path: Path) -> None:
+    with Template(tmp_path) as process:
+        eventually(process.ready().order().receive_pid)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        eventually(lambda: children.read_text() == "")
+
+
+def test_an_order_for_a_worker_that_is_to_stop_is_dropped(tmp_path: Path) -> None:
+    with Template(tmp_path) as process:
+        process.ready()
+        process.signal(signal.SIGSTOP)
+        end = process.order()
+        end.send(Order.LEAVE)
+        process.signal(signal.SIGCONT)
+        assert hangs_up(end)
+        assert not (tmp_path / "note").exists()
+
+
+def test_a_fork_that_fails_is_logged_and_ends_the_channel(tmp_path: Path) -> None:
+    """The next one may succeed."""
+    with Template(tmp_path) as process:
+        process.ready()
+        (tmp_path / "no-forks").touch()
+        assert hangs_up(process.order())
+        assert "cannot fork a worker: Resource temporarily unavailable" in process.log()
+        (tmp_path / "no-forks").unlink()
+        assert eventually(process.order().receive_pid)
+
+
+def test_the_second_of_its_two_forks_may_fail_too(tmp_path: Path) -> None:
+    """Its error is the exit status of the process in between."""
+    source = HELLO + "forks = []\nos.register_at_fork(after_in_child=lambda: forks.append(1))\n"
+    source += (
+        "fork = os.fork\ndef limited():\n    if forks: raise OSError(12, 'no memory')\n    return fork()\n"
+    )
+    with Template(tmp_path, source + "os.fork = limited\n") as process:
+        assert hangs_up(process.ready().order())
+        assert "cannot fork a worker: Cannot allocate memory" in process.log()
+
+
+def test_it_ends_with_its_line(tmp_path: Path) -> None:
+    with Template(tmp_path) as process:
+        process.ready().line.close()
+        assert process.status() == ExitCode.OK
+
+
+def test_it_ends_on_sigterm_also_during_the_import(tmp_path: Path) -> None:
+    source = f"import time\nopen({str(tmp_path / 'loading')!r}, 'w').close()\ntime.sleep(60)"
+    with Template(tmp_path, source) as process:
+        eventually((tmp_path / "loading").exists)
+        process.signal(signal.SIGTERM)
+        assert process.status() == ExitCode.OK
+
+
+def test_what_the_terminal_sends_to_all_is_not_meant_for_it(tmp_path: Path) -> None:
+    with Template(tmp_path) as process:
+        process.ready()
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGWINCH):
+            process.signal(number)
+        assert eventually(process.order().receive_pid)
+
+
+def test_exit_handlers_of_the_application_are_left_to_the_workers(tmp_path: Path) -> None:
+    """One that removes a temporary folder would take it from workers that still serve."""
+    source = f"import atexit\natexit.register(open, {str(tmp_path / 'exited')!r}, 'w')\n" + HELLO
+    with Template(tmp_path, source) as process:
+        process.ready().line.close()
+        assert process.status() == ExitCode.OK
+    assert not (tmp_path / "exited").exists()
+
+
+def test_what_cannot_be_loaded_is_logged_with_the_exit_code_of_a_worker(tmp_path: Path) -> None:
+    with Template(tmp_path, "raise LookupError('broken')") as process:
+        assert process.status() == ExitCode.BOOT
+        assert "LookupError: broken" in process.log()
+
+
+def test_what_is_not_there_has_another_exit_code(tmp_path: Path) -> None:
+    with Template(tmp_path, wsgi_app="site_app:absent") as process:
+        assert process.status() == ExitCode.APP
+
+
+def test_a_server_error_in_the_warm_up_is_a_failed_boot(tmp_path: Path) -> None:
+    with Template(tmp_path, HELLO.replace("200 OK", "500 No"), warmup=("/x",)) as process:
+        assert process.status() == ExitCode.BOOT
+        assert "warmup: /x was answered with 500 No" in process.log()
+
+
+def test_threads_and_sockets_of_the_application_are_named(tmp_path: Path) -> None:
+    source = HELLO + "import socket, threading, time\nserver = socket.create_server(('127.0.0.1', 0))\n"
+    for number in range(9):
+        source += f"threading.Thread(target=time.sleep, args=(60,), name='t{number}', daemon=True).start()\n"
+    with Template(tmp_path, source) as process:
+        process.ready()
+        assert "no worker will have: t0, t1, t2, t3, t4, t5, t6, t7 and 1 more (preload_app;" in process.log()
+        assert "all workers will share: 127.0.0.1:" in process.log()
+
+
+def test_the_garbage_collector_looks_at_nothing_that_was_loaded(tmp_path: Path) -> None:
+    source = (
+        HELLO + "import gc\nclass Late:\n    def __str__(self): return f'{gc.get_freeze_count() > 1000}'\n"
+    )
+    with Template(tmp_path, source + "LOADED_BY = Late()\n") as process:
+        eventually(process.ready().order().receive_pid)
+        eventually(lambda: (tmp_path / "note").exists() and (tmp_path / "note").read_text().endswith(" True"))
+
+
+def test_standard_output_goes_to_the_log_if_that_is_asked_for(tmp_path: Path) -> None:
+    """As all that the application writes to descriptor 1."""
+    with Template(tmp_path, HELLO + "os.write(1, b'from the import\\n')\n", capture_output=True) as process:
+        process.ready()
+        assert process.log() == "from the import\n"
+
+
+def test_what_was_printed_is_printed_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Not again by each worker, whose buffer is a copy."""
+    with Template(tmp_path, HELLO + "print('from the import')\n") as process:
+        process.ready()
+        process.line.close()
+        process.status()
+    assert capfd.readouterr().out.count("from the import") == 1
