@@ -63,10 +63,11 @@ def ask(process: Forked, end: StackEnd, number: signal.Signals, words: str) -> s
     """Ask until the stacks have some words in them; return them."""
 
     def asked() -> str:
+        assert process.running
         process.signal(number)
-        end.receive(1.0)
-        while not end.is_complete(time.monotonic()):
-            end.receive(time.monotonic())
+        until = time.monotonic() + 1.0  # then it is asked again
+        while not end.is_complete(now := time.monotonic()) and now < until:
+            end.receive(now)
         text = end.take()
         return text if words in text else ""
 
