@@ -65,7 +65,7 @@ from prefork.supervisor.messages import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LIFETIMES = int(os.environ.get("PREFORK_LIFETIMES", "1500"))
+LIFETIMES = int(os.environ.get("PREFORK_LIFETIMES", "500"))
 SLOTS = 40
 BOOT_TIMEOUT = 20.0
 GRACEFUL_TIMEOUT = 10.0
