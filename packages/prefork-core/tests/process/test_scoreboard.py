@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import os
-import timeit
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -212,14 +211,3 @@ def test_untouched_slots_cost_no_memory() -> None:
     board = Scoreboard(10_000)
     board.slot(5_000).clear(1, Stage.READY)
     assert resident() - before < 10_000 * SLOT_SIZE / 50
-
-
-def test_begin_and_end_cost_little_beside_a_request() -> None:
-    """About 0.5 µs on the machine that it was written on; ten times that would be a mistake."""
-    slot = slot_of_a_new_board()
-
-    def once() -> None:
-        slot.thread(0).begin(b"GET /api/v1/items/42?expand=all&fields=name", 1.5)
-        slot.thread(0).end()
-
-    assert min(timeit.repeat(once, number=2_000, repeat=5)) / 2_000 < 5e-6

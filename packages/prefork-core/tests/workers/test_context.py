@@ -97,6 +97,15 @@ def test_the_end_of_the_arbiter_is_a_drain_and_told_once(tmp_path: Path) -> None
     assert worker.errors().count("is gone") == 1
 
 
+def test_a_listener_that_is_closed_already_does_not_hinder_the_end(tmp_path: Path) -> None:
+    """A sibling that noticed first has shut a Unix socket, and this worker has closed its copy of it."""
+    worker = Worker(app, tmp_path)
+    ctx = context(worker)
+    worker.listeners[0].sock.close()
+    worker.arbiter.close()
+    assert ctx.stopping is StopReason.DRAIN
+
+
 def test_its_own_signal_does_not_keep_new_connections_out(tmp_path: Path) -> None:
     """Its siblings may go on; if not, the arbiter sees to it."""
     worker = Worker(app, tmp_path)

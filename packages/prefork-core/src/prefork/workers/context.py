@@ -122,7 +122,9 @@ class WorkerContext:
         """Nobody else is left to keep new connections out while the queue runs dry."""
         self.log.error("the arbiter (pid %d) is gone: finishing what is queued, then leaving", self._arbiter)
         for listener in self.shared:
-            stop_queueing(listener)
+            # A sibling may have been first: a Unix listener that it has shut is already closed here.
+            if listener.sock.fileno() >= 0:
+                stop_queueing(listener)
 
     def order(self, reason: StopReason) -> None:
         """Order the stop from inside the process, as its signal handlers do."""
