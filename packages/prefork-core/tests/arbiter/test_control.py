@@ -17,7 +17,7 @@ from prefork.control.protocol import Command, Request, render_request
 from prefork.control.report import Totals
 from prefork.errors import ConfigError
 from prefork.settings import Settings, load
-from prefork.supervisor.machine import PROOF, Machine
+from prefork.supervisor.machine import Machine
 from prefork.supervisor.messages import (
     Abort,
     Death,
@@ -36,6 +36,7 @@ from prefork.supervisor.messages import (
     Start,
     Tick,
 )
+from prefork.supervisor.reloading import PROOF
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +71,7 @@ class Arbiter:
 
     def __init__(self, folder: Path) -> None:
         self.machine = Machine(Policy(2))
+        self.fleet = self.machine.fleet
         self.brood: Any = Brood()
         self.present: Any = Present(folder)
         self.generations: list[Any] = []
@@ -96,7 +98,7 @@ class Arbiter:
     def reload(self) -> int | str:
         if self.refusal:
             return self.refusal
-        number = self.machine.generation + 1
+        number = self.fleet.generation + 1
         self.tell(Reload(number, Policy(2)))
         return number
 
@@ -105,7 +107,7 @@ class Arbiter:
         return True
 
     def ready_all(self) -> None:
-        for child in self.machine.children:
+        for child in self.fleet.children:
             self.tell(Reported(child.serial, Report.READY))
 
     def wait(self, seconds: float) -> None:
@@ -194,7 +196,7 @@ def test_a_scale_goes_to_the_number_that_is_named(tmp_path: Path) -> None:
     arbiter = running(tmp_path)
     assert arbiter.answer(Command.SCALE, workers=5)["result"] == {"target": 5, "was": 2}
     assert arbiter.answer(Command.SCALE, workers=1)["result"] == {"target": 1, "was": 5}
-    assert arbiter.machine.target == 1
+    assert arbiter.fleet.target == 1
 
 
 def test_a_reload_is_answered_when_all_new_workers_are_ready_and_proven(tmp_path: Path) -> None:
@@ -213,7 +215,7 @@ def test_a_reload_is_answered_when_all_new_workers_are_ready_and_proven(tmp_path
 def test_a_reload_that_is_rolled_back_is_answered_with_the_reason(tmp_path: Path) -> None:
     arbiter = running(tmp_path)
     with arbiter.ask(Command.RELOAD) as sock:
-        new = max(child.serial for child in arbiter.machine.children)
+        new = max(child.serial for child in arbiter.fleet.children)
         arbiter.tell(Reaped(new, Death(code=3)))
         arbiter.run()
         answer = heard(sock)
@@ -260,7 +262,7 @@ def test_a_reload_while_the_server_starts_is_answered_when_it_serves(tmp_path: P
 
 
 def end(arbiter: Arbiter) -> None:
-    for child in arbiter.machine.children:
+    for child in arbiter.fleet.children:
         arbiter.tell(Reaped(child.serial, Death(code=0)))
     assert arbiter.exit_code is not None
     arbiter.control.shut()

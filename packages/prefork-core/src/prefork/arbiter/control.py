@@ -22,7 +22,7 @@ from prefork.net.listener import Address, Family, open_listener
 from prefork.net.peer import peer_uid
 from prefork.settings.show import described
 from prefork.supervisor.children import State
-from prefork.supervisor.machine import Mode
+from prefork.supervisor.fleet import Mode
 from prefork.supervisor.messages import Discard, Resize, Stop
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from prefork.control.report import Snapshot
     from prefork.control.server import Conversation, Ready
     from prefork.supervisor.children import Child
-    from prefork.supervisor.machine import Machine
+    from prefork.supervisor.fleet import Fleet
     from prefork.supervisor.messages import Event, Reason
 
 MODE: Final = 0o600
@@ -51,8 +51,8 @@ class Arbiter(Protocol):
     """What the arbiter's loop lets an operator see and do."""
 
     @property
-    def machine(self) -> Machine:
-        """Who decides about workers."""
+    def fleet(self) -> Fleet:
+        """Which workers there are and should be; only to be read."""
 
     @property
     def brood(self) -> Brood:
@@ -179,17 +179,17 @@ class Control:
         self._reloading[client] = _Reloading(begun, now)
 
     def _scale(self, _client: Conversation, given: Mapping[str, int], _now: float) -> dict[str, Any]:
-        machine = self._arbiter.machine
-        if machine.mode not in _UP:
+        fleet = self._arbiter.fleet
+        if fleet.mode not in _UP:
             raise Refused(Trouble.REFUSED, "the server is stopping")
-        was = machine.target
+        was = fleet.target
         self._arbiter.tell(Resize(given["workers"] - was))
-        return {"target": machine.target, "was": was}
+        return {"target": fleet.target, "was": was}
 
     def _stop(self, client: Conversation, given: Mapping[str, int], _now: float) -> None:
         quick = bool(given.get("quick"))
         # A second one would be taken for "quickly now", as a second signal is.
-        if quick or self._arbiter.machine.mode in _UP:
+        if quick or self._arbiter.fleet.mode in _UP:
             self._arbiter.tell(Stop(quick=quick))
         self._stopping.append(client)
 
@@ -199,13 +199,13 @@ class Control:
         return {"slot": child.slot, "pid": child.pid, "generation": child.generation}
 
     def _in_slot(self, slot: int) -> Child:
-        for child in self._arbiter.machine.children:
+        for child in self._arbiter.fleet.children:
             if child.slot == slot:
                 return child
         raise Refused(Trouble.REFUSED, f"there is no worker in slot {slot}")
 
     def _stacks(self, client: Conversation, given: Mapping[str, int], _now: float) -> None:
-        children = [self._in_slot(given["slot"])] if "slot" in given else self._arbiter.machine.children
+        children = [self._in_slot(given["slot"])] if "slot" in given else self._arbiter.fleet.children
         # One that is booting would die of the signal: it has no handler yet.
         asked = [child for child in children if child.ready_at is not None and child.state in _ASKED]
         if not asked:
@@ -232,7 +232,7 @@ class Control:
     def _look(self, now: float) -> Snapshot:
         arbiter = self._arbiter
         return look(
-            machine=arbiter.machine,
+            fleet=arbiter.fleet,
             brood=arbiter.brood,
             generations=arbiter.generations,
             kills=arbiter.kills,
@@ -264,18 +264,18 @@ class Control:
 
     def _outcome(self, waits_for: _Reloading, now: float) -> dict[str, Any] | None:
         """Return what became of a reload, None while it is under way."""
-        machine = self._arbiter.machine
+        fleet = self._arbiter.fleet
         number = waits_for.generation
-        if machine.mode not in _UP:
+        if fleet.mode not in _UP:
             raise Refused(Trouble.REFUSED, "the reload was given up: the server is stopping")
-        if machine.generation > number:
+        if fleet.generation > number:
             raise Refused(Trouble.REFUSED, "the reload was given up for a newer one")
-        if machine.generation < number:
-            why = f"{machine.rolled_back}; generation {machine.generation} serves on"
+        if fleet.generation < number:
+            why = f"{fleet.rolled_back}; generation {fleet.generation} serves on"
             raise Refused(Trouble.ROLLED_BACK, f"the reload was rolled back: {why}")
-        if machine.rollout is not None or machine.mode is Mode.STARTING:
+        if fleet.rollout is not None or fleet.mode is Mode.STARTING:
             return None
-        return {"generation": number, "workers": machine.target, "took": round(now - waits_for.began, 3)}
+        return {"generation": number, "workers": fleet.target, "took": round(now - waits_for.began, 3)}
 
     # ------------------------------------------------------------ the end
 

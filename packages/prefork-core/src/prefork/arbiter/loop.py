@@ -31,7 +31,8 @@ from prefork.process.channel import Hangup
 from prefork.process.signals import Command
 from prefork.process.stacks import StackEnd
 from prefork.supervisor.children import MEMBERS, SERVING, State
-from prefork.supervisor.machine import Machine, Mode
+from prefork.supervisor.fleet import Mode
+from prefork.supervisor.machine import Machine
 from prefork.supervisor.messages import (
     Abort,
     AbortTemplate,
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from prefork.process.kernel import Kernel
     from prefork.process.scoreboard import Scoreboard
     from prefork.process.signals import Inbox
+    from prefork.supervisor.fleet import Fleet
     from prefork.supervisor.messages import Death
 
     Outcome = int | Callable[[], int]
@@ -128,6 +130,7 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._selector.register(inbox, selectors.EVENT_READ, None)
         self._machine = Machine(first.policy, generation=first.number, slots=board.size)
+        self._fleet = self._machine.fleet
         self._brood = Brood(
             kernel=kernel,
             board=board,
@@ -154,9 +157,9 @@ class Loop:
             control.attach(self, self._selector)
 
     @property
-    def machine(self) -> Machine:
-        """Who decides about workers."""
-        return self._machine
+    def fleet(self) -> Fleet:
+        """Which workers there are and should be; only to be read."""
+        return self._fleet
 
     @property
     def brood(self) -> Brood:
@@ -260,14 +263,14 @@ class Loop:
 
     def _keep_lookout(self) -> None:
         """Have files watched, unless the server is ending."""
-        if self._machine.mode in {Mode.STARTING, Mode.RUNNING}:
+        if self._fleet.mode in {Mode.STARTING, Mode.RUNNING}:
             self._lookout.keep(self._present, self.generations, self._kernel.now())
         else:
             self._lookout.stop()
 
     def _with_deadlines(self) -> list[Worker]:
         states = (*SERVING, State.STOPPING)
-        return self._brood.among(child.serial for child in self._machine.children.among(*states))
+        return self._brood.among(child.serial for child in self._fleet.children.among(*states))
 
     def _look_at_deadlines(self) -> None:
         now = self._kernel.now()
@@ -285,16 +288,16 @@ class Loop:
                 self._inquests.ask(worker, why, "slow_request", late=found.slow, level=logging.WARNING)
 
     def _look_at_memory(self) -> None:
-        workers = self._with_deadlines() if self._machine.policy.weighs else ()
+        workers = self._with_deadlines() if self._fleet.policy.weighs else ()
         weighed = self._weighing.look({worker.serial: worker.pid for worker in workers})
         if weighed is not None:
             self._step(weighed)
 
     def _look_at_load(self) -> None:
-        if not self._machine.policy.max_workers:
+        if not self._fleet.policy.max_workers:
             self._gauge.rest()
             return
-        serving = self._brood.among(child.serial for child in self._machine.children.among(*SERVING))
+        serving = self._brood.among(child.serial for child in self._fleet.children.among(*SERVING))
         slots = [worker.slot for worker in serving]
         sampled = self._gauge.look(slots, self._present.listeners, self._kernel.now())
         if sampled is not None:
@@ -352,7 +355,7 @@ class Loop:
             if worker is None:
                 continue
             self._listen(worker)  # its last words
-            child = self._machine.children.get(worker.serial)
+            child = self._fleet.children.get(worker.serial)
             self._inquests.bury(worker, expected=child is None or child.state not in SERVING | MEMBERS)
             self._brood.forget(worker, self._server)
             run_hook(worker.generation.hooks, "child_exit", self._log, self._server, worker.facade)
@@ -389,7 +392,7 @@ class Loop:
         Returns:
             The number of the new generation; or why there is none, and everything stays as it was.
         """
-        if self._machine.mode not in {Mode.STARTING, Mode.RUNNING}:
+        if self._fleet.mode not in {Mode.STARTING, Mode.RUNNING}:
             self._log.warning("reload refused: the server is stopping")
             return "the server is stopping"
         old = self._present
@@ -553,7 +556,7 @@ class Loop:
         self._brood.kill(action.serial, signal.SIGABRT)
 
     def _end_template(self, generation: int, number: signal.Signals, why: str) -> None:
-        self._log.error("%s %s: sending %s", self._machine.templates.get(generation), why, number.name)
+        self._log.error("%s %s: sending %s", self._fleet.templates.get(generation), why, number.name)
         self._brood.nursery.kill(generation, number)
 
     # ------------------------------------------------------------ generations come and go
@@ -591,17 +594,17 @@ class Loop:
 
     def _count_workers(self) -> None:
         """Tell the statsd server how many workers serve, if that has changed."""
-        serving = len(self._machine.children.among(*SERVING))
+        serving = len(self._fleet.children.among(*SERVING))
         if serving != self._serving and self._present.logs.statsd is not None:
             self._serving = serving
             self._present.logs.statsd.gauge("workers", serving)
 
     def _show_title(self) -> None:
-        machine = self._machine
-        serving = len(machine.children.among(*SERVING))
-        state = f"{machine.mode.value}, {serving} of {machine.target} workers"
-        if machine.rollout is not None:
-            state = f"reloading, generation {machine.generation}, {serving} workers"
+        fleet = self._fleet
+        serving = len(fleet.children.among(*SERVING))
+        state = f"{fleet.mode.value}, {serving} of {fleet.target} workers"
+        if fleet.rollout is not None:
+            state = f"reloading, generation {fleet.generation}, {serving} workers"
         if state != self._title:
             self._title = state
             identity.set_title("arbiter", self._present.name, state)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prefork.arbiter.generation import Generation
     from prefork.process.scoreboard import Slot
     from prefork.supervisor.children import Child
-    from prefork.supervisor.machine import Machine
+    from prefork.supervisor.fleet import Fleet
     from prefork.supervisor.messages import Reason
 
 
@@ -35,7 +35,7 @@ def counted(slot: Slot) -> Totals:
 
 def look(
     *,
-    machine: Machine,
+    fleet: Fleet,
     brood: Brood,
     generations: Iterable[Generation],
     kills: Mapping[Reason, int],
@@ -47,7 +47,7 @@ def look(
     """Look at everything.
 
     Args:
-        machine: who is in which state.
+        fleet: who is in which state.
         brood: the living children, and the sums of the dead.
         generations: all that have something open.
         kills: workers that were ended by force, by reason.
@@ -65,13 +65,13 @@ def look(
         pid=pid,
         started=started,
         uptime=uptime,
-        mode="reloading" if machine.rollout is not None else machine.mode.value,
-        generation=machine.generation,
-        target=machine.target,
-        rolled_back=machine.rolled_back,
+        mode="reloading" if fleet.rollout is not None else fleet.mode.value,
+        generation=fleet.generation,
+        target=fleet.target,
+        rolled_back=fleet.rolled_back,
         seats=tuple(
             _seat(child, brood.get(child.serial), living.get(child.serial, Totals()), now)
-            for child in machine.children
+            for child in fleet.children
         ),
         listeners=_listeners(generations),
         totals=totals,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """How long to wait before a worker is started after one that failed.
 
-It decides the pace of attempts. What counts as a failure is `machine`.
+It decides the pace of attempts. What counts as a failure is `failures`.
 
 The wait doubles with each failure. Workers that were started together and fail together
 are one failure, because they tell the same thing. After a failure one worker at a time is

@@ -51,6 +51,11 @@ MEMBERS: Final = frozenset({State.BOOTING, State.READY})
 SERVING: Final = frozenset({State.READY, State.RETIRING})
 """Able to take a connection."""
 
+ABORT_GRACE: Final = 1.0
+"""Seconds from SIGABRT to SIGKILL: time to write a stack."""
+REAP_GRACE: Final = 5.0
+"""Seconds from SIGKILL until a stopping server waits no longer (a process stuck in the kernel)."""
+
 
 @dataclass(slots=True)
 class Child:

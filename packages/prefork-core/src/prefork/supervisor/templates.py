@@ -2,7 +2,7 @@
 """The table of templates: the processes that load the application and fork the workers of a generation.
 
 It decides which templates there are and in which state. What follows when one fails is
-`machine`. A generation has one template at most, so its number names it.
+`failures`. A generation has one template at most, so its number names it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from prefork.supervisor.backoff import Backoff
-from prefork.supervisor.children import TRANSITIONS, State
+from prefork.supervisor.children import ABORT_GRACE, REAP_GRACE, TRANSITIONS, State
 from prefork.supervisor.messages import AbortTemplate, KillTemplate, StartTemplate, StopTemplate
 
 if TYPE_CHECKING:
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 
 STOP_GRACE: Final = 2.0
 """Seconds that a template gets to stop. It has nothing in hand."""
-ABORT_GRACE: Final = 1.0
-"""Seconds from SIGABRT to SIGKILL: time to write a stack."""
-REAP_GRACE: Final = 5.0
-"""Seconds from SIGKILL until a stopping server waits no longer (a process stuck in the kernel)."""
 
 
 @dataclass(slots=True)
