@@ -19,7 +19,7 @@ from support.client import Address, RequestFailed
 from support.load import Load
 from support.server import Server, free_port
 from support.waiting import until
-from support.workers import UNDER_BOTH, WorkerClass
+from support.workers import GTHREAD, UNDER_BOTH, WorkerClass, only
 
 pytestmark = UNDER_BOTH
 
@@ -191,6 +191,23 @@ def test_drain_delay_keeps_serving_before_the_stop(tmp_path: Path) -> None:
         assert load.refused[0].at - told >= 1
         assert not load.lost
         assert server.wait_exit() == 0
+
+
+@only(GTHREAD)
+def test_during_drain_delay_each_response_is_the_last_on_its_connection(tmp_path: Path) -> None:
+    """So clients that keep connections open go elsewhere, too."""
+    deploy(tmp_path)
+    with Server(tmp_path, "-w 1 --drain-delay 60 app:app") as server:
+        kept = client.Kept(server.address)
+        assert not kept.ask("/before").closing
+        server.signal(signal.SIGTERM)
+        server.wait_log("stopping in 60.0 s")
+        until(lambda: server.ask().closing, "a response that closes its connection")
+        assert kept.ask("/after").closing
+        assert kept.ended()
+        kept.close()
+        assert server.ask().status == 200
+        server.stop(signal.SIGINT)
 
 
 # How a stop ends

@@ -352,6 +352,23 @@ def test_refused_requests_do_not_count(tmp_path: Path) -> None:
 # Stopping
 
 
+def test_before_a_stop_each_response_says_that_it_is_the_last_on_its_connection(tmp_path: Path) -> None:
+    """So clients and proxies go elsewhere one by one, while new connections are still taken."""
+    with Serving(hello, tmp_path, keepalive=60.0) as server, server.client() as idle:
+        assert "Connection" not in idle.get().answer().fields
+        server.slot.part()
+
+        def parts() -> bool:
+            with server.client() as client:
+                return client.get().answer().fields["Connection"] == "close"
+
+        eventually(parts)
+        assert idle.get().answer().fields["Connection"] == "close"
+        assert idle.rest() == b""
+        assert is_listening(server)
+        assert server.slot.stage is Stage.READY
+
+
 def test_drain_serves_what_is_queued_and_then_ends(tmp_path: Path) -> None:
     app = Gated()
     with Serving(app, tmp_path) as server:

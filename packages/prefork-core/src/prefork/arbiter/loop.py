@@ -497,6 +497,8 @@ class Loop:
                 run_hook(self._present.hooks, "when_ready", self._log, self._server)
             case Stopping():
                 self._tell("STOPPING=1")
+                for worker in self._brood:
+                    worker.slot.part()
             case StopQueueing():
                 for generation in self._generations.values():
                     quiet(generation.listeners)

@@ -65,6 +65,8 @@ _OPEN: Final = 4
 _IDLE: Final = 5
 _SHED: Final = 6
 _BACKLOG: Final = 7
+_PARTING: Final = 8
+"""Written by the arbiter, and by nobody else."""
 
 # Words of a thread's record. The first four are sums, which outlive a request.
 _REQUESTS: Final = 0
@@ -387,6 +389,15 @@ class Slot:
     @backlog.setter
     def backlog(self, count: int) -> None:
         self._ints[_BACKLOG] = count
+
+    @property
+    def is_parting(self) -> bool:
+        """Whether the server stops soon, so that each response is to be the last one on its connection."""
+        return self._ints[_PARTING] != 0
+
+    def part(self) -> None:
+        """Let the worker know that the server stops soon; the arbiter's to call."""
+        self._ints[_PARTING] = 1
 
     @property
     def busy(self) -> int:

@@ -336,7 +336,10 @@ class Settings:
         _TIME,
         seconds(),
         0.0,
-        help="How long to go on accepting after TERM, so that balancers notice. Seconds.",
+        help=(
+            "How long to go on serving after TERM, so that balancers notice, while each response says that it"
+            " is the last on its connection. Seconds."
+        ),
     )
     min_rate: int = option(
         _TIME,

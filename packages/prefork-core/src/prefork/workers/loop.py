@@ -432,6 +432,8 @@ class Loop:
         if self._acceptor.is_full and self._acceptor.has_queue():
             self._make_room()
         self._service.sample()
+        if self._ctx.slot.is_parting:
+            self._service.stop_keeping()
         self._ctx.slot.backlog = self._acceptor.waiting()
         earliest = min((conn.deadline for conn in list(self._parked.values())), default=inf)
         # A thread without the lead may just have put a connection back, with a deadline not seen here.
@@ -548,7 +550,7 @@ class Loop:
         self._poller.forget(self._stop_fd)
         if self._reason is _QUICK:
             return
-        self._service.stop_keeping()
+        self._service.wind_down()
         if self._reason is StopReason.DRAIN:
             self._acceptor.drain()
         else:

@@ -146,9 +146,13 @@ class Service:
     # Events of one connection
 
     def stop_keeping(self) -> None:
-        """Announce `Connection: close` on every response from now on, and end what was taken over."""
+        """Announce `Connection: close` on every response from now on."""
         self._keepalive = 0.0
         self.keeps = False
+
+    def wind_down(self) -> None:
+        """Do so, and end what was taken over."""
+        self.stop_keeping()
         self._takeovers.wind_down()
 
     def opened(self, conn: Connection) -> Wants:
