@@ -8,8 +8,6 @@ It never imports the application, starts a thread, runs an event loop or parses 
 
 from __future__ import annotations
 
-import logging
-import os
 import selectors
 import signal
 import time
@@ -18,19 +16,16 @@ from typing import TYPE_CHECKING, Final
 
 from prefork.arbiter.brood import Born, Brood, Entry, Worker
 from prefork.arbiter.facade import ServerFacade, run_hook
-from prefork.arbiter.gauge import Gauge
-from prefork.arbiter.generation import OF_THE_START, Generation, close_listeners, quiet
 from prefork.arbiter.inquest import Inquests
-from prefork.arbiter.lateness import look, next_look
 from prefork.arbiter.lookout import Lookout
 from prefork.arbiter.nursery import Template
-from prefork.arbiter.weighing import Weighing
-from prefork.errors import PreforkError
+from prefork.arbiter.rounds import Rounds
+from prefork.arbiter.succession import Succession
 from prefork.process import identity
 from prefork.process.channel import Hangup
 from prefork.process.signals import Command
 from prefork.process.stacks import StackEnd
-from prefork.supervisor.children import MEMBERS, SERVING, State
+from prefork.supervisor.children import MEMBERS, SERVING
 from prefork.supervisor.fleet import Mode
 from prefork.supervisor.machine import Machine
 from prefork.supervisor.messages import (
@@ -46,7 +41,6 @@ from prefork.supervisor.messages import (
     Kill,
     KillTemplate,
     Order,
-    Overdue,
     Park,
     Reaped,
     Reason,
@@ -75,6 +69,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from prefork.arbiter.control import Control
+    from prefork.arbiter.generation import Generation
     from prefork.process.kernel import Kernel
     from prefork.process.scoreboard import Scoreboard
     from prefork.process.signals import Inbox
@@ -85,9 +80,6 @@ if TYPE_CHECKING:
 
 PAUSE: Final = 0.5
 """Seconds that the loop rests after an error of its own, so that one that stays fills no disk."""
-FROZEN: Final = 1.0
-"""Seconds that the arbiter may wake up too late. After more, everybody was stopped (a frozen
-container, swap), and workers get so long to move their deadlines."""
 
 
 class Loop:
@@ -123,7 +115,6 @@ class Loop:
         self._kernel = kernel
         self._inbox = inbox
         self._drop = drop
-        self._follow = follow
         self._server = server
         self._tell = tell
         self._log = server.log
@@ -142,13 +133,8 @@ class Loop:
         self._lookout = Lookout(kernel, self._brood, self._selector, self._log)
         self._board = board
         self._inquests = Inquests(kernel, server.log)
-        self._generations = {first.number: first}
-        self._last_number = first.number
-        self._present = first
-        self._closing: list[object] = []
-        self._look_at = 0.0
-        self._weighing = Weighing(kernel)
-        self._gauge = Gauge()
+        self._succession = Succession(first, follow, server)
+        self._rounds = Rounds(kernel, self._fleet, self._brood, self._inquests)
         self._title = ""
         self._serving = 0
         self._exit_code: int | None = None
@@ -169,7 +155,7 @@ class Loop:
     @property
     def present(self) -> Generation:
         """The generation that is the server's."""
-        return self._present
+        return self._succession.present
 
     @property
     def kills(self) -> Mapping[Reason, int]:
@@ -179,7 +165,7 @@ class Loop:
     @property
     def generations(self) -> list[Generation]:
         """All generations that have something open, oldest first."""
-        return list(self._generations.values())
+        return self._succession.all()
 
     def run(self) -> Outcome:
         """Run until the server has ended.
@@ -216,8 +202,8 @@ class Loop:
         timeout = None if planned is None else max(0.0, planned - self._kernel.now())
         ready = self._selector.select(timeout)
         now = self._kernel.now()
-        if planned is not None and now - planned > FROZEN:
-            self._look_at = now + FROZEN
+        if planned is not None:
+            self._rounds.wake(planned, now)
         # Words before signals: who has seen a worker answer and asks for a reload means a server that is up.
         for key, _ in ready:
             if isinstance(key.data, Worker):
@@ -233,9 +219,8 @@ class Loop:
             self._obey(command)
         self._keep_lookout()  # a stop explains its end too
         self._reap()
-        self._look_at_deadlines()
-        self._look_at_memory()
-        self._look_at_load()
+        for event in self._rounds.look(self.present.listeners):
+            self._step(event)
         self._inquests.look(self._brood)
         self._step(Tick())
         if self._control is not None:
@@ -244,15 +229,10 @@ class Loop:
     def _wake_at(self) -> float | None:
         """Return when something runs out at the earliest, None for never."""
         now = self._kernel.now()
-        looks = [
-            next_look(worker.slot, worker.limits, worker.suspicion, now) for worker in self._with_deadlines()
-        ]
         times = [
-            max(min(looks, default=inf), self._look_at),
+            self._rounds.next_at(now),
             self._inquests.next_deadline(self._brood),
             self._lookout.next_start(),
-            self._weighing.next_at,
-            self._gauge.next_at,
         ]
         machine = self._machine.next_deadline()
         if machine is not None:
@@ -264,44 +244,9 @@ class Loop:
     def _keep_lookout(self) -> None:
         """Have files watched, unless the server is ending."""
         if self._fleet.mode in {Mode.STARTING, Mode.RUNNING}:
-            self._lookout.keep(self._present, self.generations, self._kernel.now())
+            self._lookout.keep(self.present, self.generations, self._kernel.now())
         else:
             self._lookout.stop()
-
-    def _with_deadlines(self) -> list[Worker]:
-        states = (*SERVING, State.STOPPING)
-        return self._brood.among(child.serial for child in self._fleet.children.among(*states))
-
-    def _look_at_deadlines(self) -> None:
-        now = self._kernel.now()
-        if now < self._look_at:
-            return
-        for worker in self._with_deadlines():
-            found = look(worker.slot, worker.limits, worker.suspicion, now)
-            if found is None:
-                continue
-            if found.stuck:
-                worker.late = [late.current for late in found.stuck]
-                self._step(Overdue(worker.serial, found.stuck[0].reason, found.plight))
-            elif found.slow:
-                why = "has a slow request"
-                self._inquests.ask(worker, why, "slow_request", late=found.slow, level=logging.WARNING)
-
-    def _look_at_memory(self) -> None:
-        workers = self._with_deadlines() if self._fleet.policy.weighs else ()
-        weighed = self._weighing.look({worker.serial: worker.pid for worker in workers})
-        if weighed is not None:
-            self._step(weighed)
-
-    def _look_at_load(self) -> None:
-        if not self._fleet.policy.max_workers:
-            self._gauge.rest()
-            return
-        serving = self._brood.among(child.serial for child in self._fleet.children.among(*SERVING))
-        slots = [worker.slot for worker in serving]
-        sampled = self._gauge.look(slots, self._present.listeners, self._kernel.now())
-        if sampled is not None:
-            self._step(sampled)
 
     def _listen(self, worker: Worker) -> None:
         """Take in what a worker says."""
@@ -377,7 +322,7 @@ class Loop:
                 self._step(Resize(1))
             case Command.FEWER:
                 self._step(Resize(-1))
-            case Command.PARK if self._present.settings.daemon:
+            case Command.PARK if self.present.settings.daemon:
                 self._step(Park())
             case Command.PARK:
                 self._log.debug("SIGWINCH ignored: this is no daemon, so it may be a resized terminal")
@@ -395,34 +340,15 @@ class Loop:
         if self._fleet.mode not in {Mode.STARTING, Mode.RUNNING}:
             self._log.warning("reload refused: the server is stopping")
             return "the server is stopping"
-        old = self._present
-        try:
-            new = self._follow(old, self._last_number + 1)
-        except PreforkError as error:
-            self._log.error("reload refused, everything stays as it was: %s", error)
-            return str(error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- a Python config file may do anything
-            self._log.exception("reload refused, everything stays as it was")
-            return f"{error!r}, see the error log"
-        for name in OF_THE_START:
-            if getattr(new.settings, name) != getattr(old.settings, name):
-                self._log.warning("%s has changed: that takes effect at the next start", name)
-        self._last_number = new.number
-        self._generations[new.number] = new
-        self._adopt(new)
+        new = self._succession.follow()
+        if isinstance(new, str):
+            return new
         run_hook(new.hooks, "on_reload", self._log, self._server)
         self._step(Reload(new.number, new.policy))
         return new.number
 
-    def _adopt(self, generation: Generation) -> None:
-        """Make a generation the one that hooks and the log see."""
-        self._present = generation
-        self._server.cfg = generation.settings
-        self._server.proc_name = generation.name
-        self._server.address = [listener.sock.getsockname() for listener in generation.listeners]
-
     def _reopen(self) -> None:
-        for generation in self._generations.values():
+        for generation in self.generations:
             generation.logs.reopen()
         self._log.info("log files opened again (SIGUSR1)")
         for template in self._brood.nursery:
@@ -462,7 +388,7 @@ class Loop:
     def _act(self, action: Action) -> Event | None:
         match action:
             case Spawn():
-                generation = self._generations[action.generation]
+                generation = self._succession.get(action.generation)
                 return self._brood.spawn(action, generation, self._server, self.generations)
             case Send(serial, order):
                 self._send(serial, order)
@@ -473,7 +399,7 @@ class Loop:
             case Abort() | Kill():
                 self._end_by_force(action)
             case StartTemplate(number):
-                generation = self._generations[number]
+                generation = self._succession.get(number)
                 return self._brood.start_template(generation, self._server, self.generations)
             case StopTemplate(number):
                 self._brood.nursery.stop(number)
@@ -494,31 +420,28 @@ class Loop:
         match action:
             case Serving():
                 self._tell("READY=1")
-                run_hook(self._present.hooks, "when_ready", self._log, self._server)
+                run_hook(self.present.hooks, "when_ready", self._log, self._server)
             case Stopping():
                 self._tell("STOPPING=1")
                 for worker in self._brood:
                     worker.slot.part()
             case StopQueueing():
-                for generation in self._generations.values():
-                    quiet(generation.listeners)
+                self._succession.stop_queueing()
             case Resized(new, old):
                 self._server.num_workers = new
-                run_hook(self._present.hooks, "nworkers_changed", self._log, self._server, new, old)
+                run_hook(self.present.hooks, "nworkers_changed", self._log, self._server, new, old)
             case Reloaded():
-                self._leave_removed_listeners()
+                self._succession.leave_removed_listeners()
             case RolledBack(_, to):
-                self._return_to(self._generations[to])
+                self._succession.return_to(to)
             case Gone(number):
-                self._release(self._generations.pop(number))
+                self._succession.release(number)
 
     def _send(self, serial: int, order: Order) -> None:
         worker = self._brood.get(serial)
         if worker is None:
             return
-        if order is Order.LEAVE and any(
-            listener in self._closing for listener in worker.generation.listeners
-        ):
+        if order is Order.LEAVE and self._succession.is_last_on_a_listener(worker.generation):
             order = Order.DRAIN  # nobody follows on a listener that is being removed
         worker.end.send(order)
 
@@ -561,45 +484,14 @@ class Loop:
         self._log.error("%s %s: sending %s", self._fleet.templates.get(generation), why, number.name)
         self._brood.nursery.kill(generation, number)
 
-    # ------------------------------------------------------------ generations come and go
-
-    def _leave_removed_listeners(self) -> None:
-        """After a reload, let the listeners run dry that are not in `bind` any more."""
-        kept = self._present.listeners
-        removed = [
-            listener
-            for generation in self._generations.values()
-            for listener in generation.listeners
-            if listener not in kept and listener not in self._closing
-        ]
-        for listener in removed:
-            self._log.info("no longer listening on %s", listener.url)
-        quiet(removed)
-        self._closing += removed
-
-    def _return_to(self, generation: Generation) -> None:
-        """Undo for this process what making the next generation has done to it."""
-        left = self._present
-        os.chdir(generation.folder)
-        if left.logs is not generation.logs:
-            generation.logs.install()
-        self._adopt(generation)
-
-    def _release(self, gone: Generation) -> None:
-        """Close what only a generation had whose workers have all ended."""
-        remaining = self._generations.values()
-        used = [listener for generation in remaining for listener in generation.listeners]
-        close_listeners(listener for listener in gone.listeners if listener not in used)
-        self._closing = [listener for listener in self._closing if listener not in gone.listeners]
-        if all(generation.logs is not gone.logs for generation in remaining):
-            gone.logs.close()
+    # ------------------------------------------------------------ what is shown
 
     def _count_workers(self) -> None:
         """Tell the statsd server how many workers serve, if that has changed."""
         serving = len(self._fleet.children.among(*SERVING))
-        if serving != self._serving and self._present.logs.statsd is not None:
+        if serving != self._serving and self.present.logs.statsd is not None:
             self._serving = serving
-            self._present.logs.statsd.gauge("workers", serving)
+            self.present.logs.statsd.gauge("workers", serving)
 
     def _show_title(self) -> None:
         fleet = self._fleet
@@ -609,4 +501,4 @@ class Loop:
             state = f"reloading, generation {fleet.generation}, {serving} workers"
         if state != self._title:
             self._title = state
-            identity.set_title("arbiter", self._present.name, state)
+            identity.set_title("arbiter", self.present.name, state)
