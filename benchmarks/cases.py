@@ -42,7 +42,7 @@ class Measure(Enum):
 
 DURATION: Final = {
     Measure.LOAD: 3.1,
-    Measure.IDLE: 9.5,
+    Measure.IDLE: 18.5,
     Measure.SLOW: 7.5,
     Measure.CPU_BOUND: 5.7,
     Measure.LONG: 7.5,

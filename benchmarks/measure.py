@@ -10,6 +10,7 @@ import contextlib
 import os
 import resource
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -34,6 +35,10 @@ WARMUP: Final = 0.5
 """Seconds of load that are not counted: CPython specialises its bytecode within hundreds of requests."""
 MODEST: Final = 500
 """Requests per second of normal clients: enough for a p99, far from what any server here can do."""
+SPELLS: Final = 3
+"""How often the times beside idle connections are taken."""
+SETTLING: Final = 1.0
+"""Seconds between a crowd's arrival and the times beside it: those of its arrival are not asked for."""
 FAILURES: Final = (LoadError, processes.ServerError, OSError, subprocess.SubprocessError, ValueError)
 """What a run may end with that does not count; the next one is made all the same."""
 BURSTS: Final = 3
@@ -97,21 +102,29 @@ def load(run: Run) -> Figures:
     }
 
 
+def typical(ask: Callable[[], Figures]) -> Figures:
+    """Return the median of each figure over several spells of asking."""
+    spells = [ask() for _ in range(SPELLS)]
+    return {name: statistics.median(spell[name] for spell in spells) for name in spells[0]}
+
+
 def idle(run: Run) -> Figures:
     """Ask at a modest rate without and with a crowd that has asked once and stays; load it with the crowd.
 
     The times are those of the modest rate: the load generator and the crowd's client share a core, so under
-    full load they would tell of that core.
+    full load they would tell of that core. One percent of two seconds' requests are ten, which one hiccup of
+    the machine delays: so several spells are timed, when the crowd has settled, and the median counts.
     """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     count = min(IDLE, hard - 500)
     ask = partial(run.generator.ask, "paced", path="/echo", rate=MODEST, seconds=run.seconds)
     run.generator.warm(WARMUP)
-    alone = ask()
+    alone = typical(ask)
     before = processes.memory_of(run.pid)
     with run.generator.crowd("idle", path="/echo", connections=count) as end:
         taken = processes.memory_of(run.pid).pss - before.pss
-        beside = ask()
+        time.sleep(SETTLING)
+        beside = typical(ask)
         cpu = processes.cpu_of(run.pid).total
         load = run.generator.load(run.seconds)
         cpu = processes.cpu_of(run.pid).total - cpu
