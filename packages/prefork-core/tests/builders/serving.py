@@ -26,7 +26,8 @@ from prefork.process.scoreboard import Scoreboard, Stage
 from prefork.settings import Settings
 from prefork.supervisor.messages import Order, Report
 from prefork.workers.context import WorkerContext
-from prefork.workers.loop import Loop
+from prefork.workers.sync import Alone
+from prefork.workers.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -99,16 +100,18 @@ class Worker:
             arbiter=arbiter,
         )
 
-    def make_loop(self, arbiter: int) -> Loop:
-        """Return the loop, as a worker class makes it.
+    def make_loop(self, arbiter: int) -> Alone | Threads:
+        """Return what serves, as a worker class makes it.
 
         Args:
             arbiter: whom the worker takes for its arbiter.
         """
         context = self.make_context(arbiter)
-        loop = Loop(context, context.service(keepalive=self.keepalive, alone=self.settings.threads == 1))
-        context.on_abort = loop.aborted
-        return loop
+        alone = self.settings.threads == 1
+        service = context.service(keepalive=self.keepalive, alone=alone)
+        serves = Alone(context, service) if alone else Threads(context, service)
+        context.on_abort = serves.aborted
+        return serves
 
     def client(self, receive_buffer: int = 0) -> Client:
         """Return a new connection to the first listener."""
@@ -155,10 +158,7 @@ class Serving(Worker):
 
     def _run(self) -> None:
         try:
-            if self.settings.threads > 1:
-                self._loop.run_threads()
-            else:
-                self._loop.run()
+            self._loop.run()
         except BaseException as error:  # noqa: BLE001 (shown by the test's thread)
             self._crash = error
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from prefork.worker import API_VERSION, Context, Worker
 from prefork.workers.context import WorkerContext
-from prefork.workers.loop import Loop
+from prefork.workers.threads import Threads
 
 
 class ThreadWorker(Worker):
@@ -21,6 +21,6 @@ class ThreadWorker(Worker):
     def run(self, ctx: Context) -> None:
         """Serve until `ctx.stop_fd` is readable; return when drained."""
         assert isinstance(ctx, WorkerContext)
-        loop = Loop(ctx, ctx.service(keepalive=ctx.settings.keepalive))
-        ctx.on_abort = loop.aborted
-        loop.run_threads()
+        threads = Threads(ctx, ctx.service(keepalive=ctx.settings.keepalive))
+        ctx.on_abort = threads.aborted
+        threads.run()
