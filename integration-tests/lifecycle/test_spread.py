@@ -31,7 +31,8 @@ def test_connections_that_stay_are_spread_over_idle_workers(tmp_path: Path) -> N
             connection.sendall(render("/"))
             found[pid_of(read_answer(connection))] += 1
         assert len(found) == 4
-        assert max(found.values()) <= 40
+        # On a busy machine who is woken may have to wait for a core; before the rule it was 77 of 80.
+        assert max(found.values()) <= 60, found
         for connection in connections:
             connection.close()
 
