@@ -54,13 +54,15 @@ def clean_environ(**more: str) -> dict[str, str]:
 _OF_ITS_OWN: Final = 2
 """Sockets of an idle worker: the listener, and its end of the channel to the arbiter."""
 _TEMPLATE: Final = "prefork: template"
+_BUG: Final = "error in the arbiter"
 
 
 class Server:
     """A running `python -m prefork`, for a `with` statement.
 
     Leaving it stops the server; what is left of it by then is killed, and is a failure unless the test
-    has failed already. Its log is printed, which pytest shows when the test fails.
+    has failed already. So is an error of the arbiter's own. Its log is printed, which pytest shows when the
+    test fails.
 
     Args:
         folder: it runs there; files of applications and configurations belong there.
@@ -131,6 +133,7 @@ class Server:
             left = self._clean_up()
         if kind is None:
             assert not left, f"the server left processes behind: {left}"
+            assert _BUG not in self.log()
 
     @property
     def pid(self) -> int:

@@ -205,7 +205,10 @@ class Loop:
         if planned is not None:
             self._rounds.wake(planned, now)
         # Words before signals: who has seen a worker answer and asks for a reload means a server that is up.
+        watched = self._selector.get_map()
         for key, _ in ready:
+            if watched.get(key.fd) is not key:
+                continue  # what came before it in this turn has ended it
             if isinstance(key.data, Worker):
                 self._listen(key.data)
             elif key.data is self._lookout and self._lookout.has_changes():
