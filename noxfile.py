@@ -204,6 +204,15 @@ def race(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Have all go wrong at random for five minutes a shape: `nox -s chaos -- --minutes N --seed N`."""
+    install_packages(session)
+    session.install(*group("test"))
+    endless = ["-s", "-o", "faulthandler_timeout=0", "--minutes=5", *session.posargs]
+    session.run("pytest", *endless, "integration-tests/lifecycle/test_chaos.py")
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Look whether a worker grows in a million requests: `nox -s soak -- --requests N --aborts N`."""
     install_packages(session)

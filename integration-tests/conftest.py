@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add how long the tests last that find the more the longer they last."""
-    parser.addoption("--minutes", type=float, default=0.25, help="of each race of test_races.py")
+    parser.addoption("--minutes", type=float, help="of each race of test_races.py, and of each chaos")
+    parser.addoption("--seed", type=int, help="of what happens in test_chaos.py, to repeat it")
     parser.addoption("--requests", type=int, default=20_000, help="of test_soak.py")
     parser.addoption("--aborts", type=int, default=2000, help="connections that test_soak.py breaks off")
 

@@ -27,7 +27,14 @@ class RequestFailed(Exception):
         kind: "refused" (nobody listens), "connect", "reset" or "empty" (reset, or closed, without a byte),
             "cut" (either of them within the answer), "timeout", "garbage".
         text: details.
+
+    Attributes:
+        path: what was asked for, where whoever asked has noted it.
+        port: of this end of the connection, the same.
     """
+
+    path = ""
+    port = 0
 
     def __init__(self, kind: str, text: str = "") -> None:
         super().__init__(f"{kind}: {text}" if text else kind)

@@ -28,6 +28,8 @@ INTERVAL: Final = 0.004
 """Seconds from one request of a client to its next at least: 1,000 requests a second of 4 clients keep
 workers busy, and leave the processor to those that are starting."""
 
+AGAIN: Final = "/again"
+
 _PRINTED: Final = 10
 
 
@@ -37,7 +39,10 @@ class Loss(NamedTuple):
     kind: str
     text: str
     at: float
-    """Monotonic seconds."""
+    """Monotonic seconds, when it was noticed."""
+    path: str = ""
+    port: int = 0
+    """Of the client's end of its connection; 0 for a Unix socket, and where there was no connection."""
 
 
 class Load:
@@ -49,12 +54,14 @@ class Load:
         interval: seconds between two requests of one client, at least.
         timeout: seconds for one wait.
         keep: whether to ask again on a connection that the server keeps open.
+        first: the number of the first client, with which its paths begin; for two loads on one server.
 
     Attributes:
         lost: requests that nobody answered, or wrongly.
         refused: attempts to connect where nobody listened. A client ends at its first one.
-        retried: requests on a kept connection that was closed without a byte of an answer just when they were
-            sent. They were sent again on a new one, as RFC 9112 section 9.3.1 has it.
+        again: requests on a kept connection that was closed without a byte of an answer just when they were
+            sent. They were sent again on a new one, as RFC 9112 section 9.3.1 has it, with `AGAIN` at the end
+            of their path.
         versions: answers by version.
         pids: answers by pid.
         slowest: the longest time from the attempt to connect to the last byte, in seconds.
@@ -69,10 +76,11 @@ class Load:
         interval: float = INTERVAL,
         timeout: float = client.TIMEOUT,
         keep: bool = False,
+        first: int = 0,
     ) -> None:
         self.address = address
         self.lost: list[Loss] = []
-        self.retried = 0
+        self.again: list[Loss] = []
         self.refused: list[Loss] = []
         self.versions: Counter[str] = Counter()
         self.pids: Counter[int] = Counter()
@@ -85,7 +93,8 @@ class Load:
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._threads = [
-            threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(clients)
+            threading.Thread(target=self._run, args=(number,), daemon=True)
+            for number in range(first, first + clients)
         ]
 
     def __enter__(self) -> Self:
@@ -116,6 +125,11 @@ class Load:
     def answered(self) -> int:
         """How many requests had their right answer."""
         return sum(self.versions.values())
+
+    @property
+    def retried(self) -> int:
+        """How many requests are in `again`."""
+        return len(self.again)
 
     def wait(self, count: int = 100, timeout: float = PATIENCE) -> None:
         """Wait until so many more requests are answered."""
@@ -165,10 +179,11 @@ class Load:
             path = f"/{number}/{count}"
             try:
                 answer, kept = self._ask(path, kept)
-                self._note(answer, path, began)
+                self._note(answer, began)
             except RequestFailed as error:
                 kept = None
-                self._note_loss(error, path)
+                with self._lock:
+                    (self.refused if error.kind == "refused" else self.lost).append(_loss(error))
             self._ending.wait(max(began + self._interval - time.monotonic(), 0.0))
         if kept is not None:
             kept.close()
@@ -178,20 +193,26 @@ class Load:
         if kept is not None and client.is_closed(kept):
             kept.close()
             kept = None
-        try:
-            return self._ask_over(kept or client.connect(self.address, self._timeout), path)
-        except RequestFailed as error:
-            if kept is None or error.kind not in {"reset", "empty"}:
-                raise
-        with self._lock:
-            self.retried += 1
+        if kept is not None:
+            try:
+                return self._ask_over(kept, path)
+            except RequestFailed as error:
+                if error.kind not in {"reset", "empty"}:
+                    raise
+                with self._lock:
+                    self.again.append(_loss(error))
+            path += AGAIN
         return self._ask_over(client.connect(self.address, self._timeout), path)
 
     def _ask_over(self, sock: socket.socket, path: str) -> tuple[client.Answer, socket.socket | None]:
+        name = sock.getsockname()
         try:
             client.send(sock, client.render(path))
             answer = client.read_answer(sock)
-        except RequestFailed:
+            _check(answer, path)
+        except RequestFailed as error:
+            error.path = path
+            error.port = name[1] if isinstance(name, tuple) else 0
             sock.close()
             raise
         if self._keep and not answer.closing:
@@ -199,22 +220,29 @@ class Load:
         sock.close()
         return answer, None
 
-    def _note(self, answer: client.Answer, path: str, began: float) -> None:
-        line, _, _ = answer.body.partition(b"\n")
-        version, pid, shown = [*line.decode().split(" ", 2), "", "", ""][:3]
+    def _note(self, answer: client.Answer, began: float) -> None:
+        version, pid, _ = answer.text.split(" ", 2)
+        now = time.monotonic()
         with self._lock:
-            if answer.status != 200 or shown != path or answer.body != (line + b"\n") * REPEAT:
-                self.lost.append(Loss("wrong", f"{answer.status} {answer.body[:200]!r} to {path}", began))
-                return
             self.versions[version] += 1
             self.pids[int(pid)] += 1
-            now = time.monotonic()
             self.slowest = max(self.slowest, now - began)
             if self._last_answer:
                 self.longest_gap = max(self.longest_gap, now - self._last_answer)
             self._last_answer = now
 
-    def _note_loss(self, error: RequestFailed, path: str) -> None:
-        with self._lock:
-            kept = self.refused if error.kind == "refused" else self.lost
-            kept.append(Loss(error.kind, f"{error} ({path})", time.monotonic()))
+
+def _check(answer: client.Answer, path: str) -> None:
+    """Check that an answer is the right one.
+
+    Raises:
+        RequestFailed: wrong.
+    """
+    line, _, _ = answer.body.partition(b"\n")
+    shown = line.decode().split(" ", 2)[-1]
+    if answer.status != 200 or shown != path or answer.body != (line + b"\n") * REPEAT:
+        raise RequestFailed("wrong", f"{answer.status} {answer.body[:200]!r} to {path}")
+
+
+def _loss(error: RequestFailed) -> Loss:
+    return Loss(error.kind, f"{error} ({error.path})", time.monotonic(), error.path, error.port)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""Whatever operators, bugs and the machine do to a server, only what was in a killed process is lost.
+
+`nox -s chaos` runs this for minutes. What happens is planned by a seed, which the output names;
+`--seed` repeats a plan.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import pytest
+from support import chaos, control, processes
+from support.chaos import Chaos, Journal
+from support.load import Load
+from support.server import Server
+from support.waiting import until
+from support.workers import UNDER_BOTH, WorkerClass
+
+pytestmark = UNDER_BOTH
+
+SECONDS: Final = 3.0
+"""Of chaos in CI, for each of four shapes."""
+WORKERS: Final = 3
+GROWTH: Final = 4096
+"""KiB by which the arbiter may grow."""
+CLIENTS: Final = 6
+ASKS_AGAIN: Final = 0.012
+"""Seconds from one request of a client to its next: 1,000 a second leave the machine time for the rest."""
+NEVER: Final = ("error in the arbiter", "the worker crashed", "error in the hook", "stuck in the kernel")
+LEFT: Final = re.compile(r"app\.py|prefork\.conf\.py|logs(\.\d+)?|journal-\d+|server-\w+\.log")
+
+
+@pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
+def test_only_what_was_in_a_killed_process_is_lost(
+    tmp_path: Path, preload: bool, worker_class: WorkerClass, pytestconfig: pytest.Config
+) -> None:
+    """At the end counts, generations and scoreboard agree, and nothing is left over."""
+    minutes = pytestconfig.getoption("--minutes")
+    seed = pytestconfig.getoption("--seed") or random.randrange(1_000_000)
+    seconds = SECONDS if minutes is None else minutes * 60
+    print(f"--- seed {seed}, {seconds:g} s, {worker_class.name}{', preload' if preload else ''}")
+    chaos.prepare(tmp_path)
+    flags = f"-w {WORKERS} {chaos.FLAGS}{' --preload' if preload else ''}"
+    with Server(tmp_path, f"{flags} app:app") as server:
+        closing = Load(server.address, clients=CLIENTS, interval=ASKS_AGAIN)
+        keeping = Load(server.address, clients=CLIENTS, interval=ASKS_AGAIN, keep=True, first=CLIENTS)
+        happened = Chaos(server, (closing, keeping))
+        try:
+            complete(happened)
+            wait_held(server)
+            weight = weigh(server.pid)
+            with closing, keeping:
+                happened.run(chaos.plan(seed, seconds, preload=preload))
+                complete(happened)
+            happened.check_requests()
+            check_agreement(happened, worker_class.threads)
+            wait_held(server)
+            print(f"--- the arbiter: {weight} KiB of its own before, {weigh(server.pid)} after")
+            assert weigh(server.pid) - weight < GROWTH
+        except BaseException:
+            happened.print_timeline(seed)
+            raise
+        happened.print_counts()
+    assert [path.name for path in tmp_path.iterdir() if not LEFT.fullmatch(path.name)] == []
+    for path in happened.logs("error.log*"):
+        text = path.read_text()
+        assert not [never for never in NEVER if never in text], text
+
+
+def complete(happened: Chaos) -> None:
+    """Reload, which must succeed now that nothing is broken, and wait until nothing is under way."""
+    control.ctl(happened.folder, "scale", str(WORKERS))
+    happened.renew()
+    answer = control.ctl_json(happened.folder, "reload")
+    assert answer["workers"] == WORKERS
+    others = dict.fromkeys(("booting", "retiring", "stopping", "aborted", "killed"), 0)
+    generation = answer["generation"]
+    control.wait_status(happened.server, mode="running", generation=generation, ready=WORKERS, **others)
+
+
+def check_agreement(happened: Chaos, threads: int) -> None:
+    """Check that what the server says of itself is what is seen from outside, when nobody asks any more."""
+    server, folder = happened.server, happened.folder
+    until(lambda: "prefork_connections 0\n" in control.ctl(folder, "metrics")[0], "no connection")
+    status, rows = control.ask(folder, "status"), control.ask(folder, "workers")["workers"]
+    assert {row["pid"] for row in rows} == set(server.workers())
+    assert len(rows) == status["workers"]["target"] == WORKERS
+    assert {row["generation"] for row in rows} == {status["generation"]}
+    assert [row for row in rows if row["busy"] or row["connections"] or row["state"] != "ready"] == []
+    assert (status["errors"], status["shed"]) == (0, 0)
+    # A request that is in hand when its worker is killed is begun, and never finished.
+    begun = Journal(folder).total
+    assert begun - threads * len(happened.custody.killed) <= status["requests"] <= begun
+    kills = {why: count for why, count in status["kills"].items() if count}
+    print(f"--- {status['requests']} of {begun} finished, {status['generation']} generations, kills: {kills}")
+    ours = {server.pid, *server.workers(), *server.templates()}
+    assert {found.pid for found in server.belonging()} == ours, "orphans, or ended ones that nobody reaps"
+
+
+def wait_held(server: Server) -> None:
+    """Wait until the arbiter has no other descriptors than it needs."""
+    each = len(server.workers())
+    # The listener, the control socket, a channel to each child; a pipe for signals, one for each's stacks.
+    needed = {"socket": 2 + each + len(server.templates()), "pipe": 2 + each, "anon_inode": 1}
+
+    def held() -> Counter[str]:
+        names = [name.partition(":") for name in processes.descriptors(server.pid)]
+        return Counter(kind for kind, colon, _ in names if colon)
+
+    until(lambda: held() == needed, f"the arbiter to hold {needed}, and not {held()}")
+
+
+def weigh(pid: int) -> int:
+    """Return how much memory a process has for itself, in KiB."""
+    fields = processes.memory(pid)
+    return fields["Private_Clean"] + fields["Private_Dirty"]

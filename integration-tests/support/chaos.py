@@ -1,0 +1,570 @@
+# SPDX-License-Identifier: MIT
+"""What is done to a server at random, and the account of what became of each request meanwhile.
+
+`EVENTS` is the table of what can happen; a seed makes a plan of it, and the same seed the same plan.
+The application writes each request into a journal of its process when it begins. So a request that has
+no answer was in a process that was killed, which `custody` knows, or the server has lost it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import random
+import resource
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from signal import SIGHUP, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from support import control, processes
+from support.application import deploy
+from support.custody import Custody
+from support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from random import Random
+
+    from support.custody import Seizure
+    from support.load import Load, Loss
+    from support.server import Server
+
+FLAGS: Final = f"-c prefork.conf.py -p server.pid {control.FLAGS}"
+LEAST: Final = 2
+MOST: Final = 6
+"""Workers, between which TTIN and TTOU move."""
+
+SETTINGS: Final[dict[str, object]] = {
+    "errorlog": "logs/error.log",
+    "accesslog": "logs/access.log",
+    "timeout": 3,
+    "boot_timeout": 6,
+    "graceful_timeout": 15,
+    "keepalive": 2,
+}
+FLAVOURS: Final[tuple[dict[str, object], ...]] = (
+    {},
+    {"max_requests": 50},
+    {"max_requests": 50, "max_requests_jitter": 25},
+    {"max_worker_memory": "32m"},
+    {"max_worker_lifetime": 3},
+    {"max_requests": 50, "reload_batch": 3},
+)
+"""What a good reload may change."""
+WRONG: Final = (
+    "wokers = 3",
+    "timeout = 'soon'",
+    "def :",
+    "import nothing_of_that_name",
+    "raise SystemExit(3)",
+    "chdir = '/nothing/of/that/name'",
+    "accesslog = '/nothing/of/that/name/access.log'",
+)
+"""Lines that make a configuration one that cannot be used."""
+BROKEN: Final = ("raise RuntimeError('broken')", "os._exit(9)", "sys.exit(1)", "this is no Python", "del app")
+"""Lines that make the application one that cannot be loaded."""
+
+_HOOK: Final = """
+def post_worker_init(worker):
+    import sys
+    sys.modules["app"].journal()
+"""
+_BOOT: Final = """\
+kept = []
+journals = {}
+
+
+def journal():
+    pid = os.getpid()
+    if pid not in journals:
+        journals[pid] = os.open(f"journal-{pid}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    return journals[pid]
+
+
+def begin(path):
+    os.write(journal(), path.encode() + b"\\n")
+    number = int(path.split("/")[2]) if path != "/ready" else 0
+    if number % 7 == 3:
+        time.sleep(0.02)
+    elif number % 3 == 1:
+        time.sleep(0.003)
+    if len(kept) < 1200:
+        kept.append(b"x" * 40960)
+"""
+_READY: Final = "/ready"
+_NONE: Final = 3
+"""Descriptors that a process may have: the standard streams. Others stay open, but there are no new ones."""
+_SHOWN: Final = 10
+_NEAR: Final = 4.0
+"""Seconds before a loss in which what has happened may explain it."""
+
+
+def settle(folder: Path, *lines: str, **settings: object) -> None:
+    """Write the configuration with some settings and lines more, at once."""
+    assignments = [f"{name} = {value!r}" for name, value in {**SETTINGS, **settings}.items()]
+    _write(folder / "prefork.conf.py", "\n".join([*assignments, _HOOK, *lines, ""]))
+
+
+def prepare(folder: Path) -> None:
+    """Put into a folder what a server needs that is to see chaos."""
+    (folder / "logs").mkdir()
+    settle(folder)
+    _deploy(folder, 1)
+
+
+def _deploy(folder: Path, number: int) -> None:
+    deploy(folder, f"v{number}", boot=_BOOT, request="begin(path)")
+
+
+def _write(path: Path, text: str) -> None:
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.write_text(text)
+    os.replace(fresh, path)
+
+
+class Step(NamedTuple):
+    """One thing that is to happen."""
+
+    at: float
+    """Seconds from the begin."""
+    event: Event
+    seed: int
+    """Of all else that is decided about it by chance."""
+
+
+class Event(NamedTuple):
+    """Something that can happen."""
+
+    name: str
+    often: int
+    act: Callable[[Chaos, Random], str | None]
+    """Does it; returns what it was, None when it could not be."""
+    with_preload: bool = False
+    """Whether it can only happen to a server with a template."""
+
+
+def plan(seed: int, seconds: float, *, preload: bool) -> list[Step]:
+    """Return what happens in some seconds; the same for the same arguments."""
+    dice = random.Random(seed)
+    bag = [event for event in EVENTS for _ in range(event.often) if preload or not event.with_preload]
+    steps: list[Step] = []
+    at = 0.3
+    while at < seconds:
+        steps.append(Step(at, dice.choice(bag), dice.getrandbits(32)))
+        # Often at once, while what was before is still under way.
+        at += dice.choice((0.02, 0.1, 0.2, 0.5, 0.9))
+    return steps
+
+
+class Chaos:
+    """What happens to one server.
+
+    Args:
+        server: the server; its folder was prepared.
+        loads: the clients who ask it meanwhile, all numbered differently.
+    """
+
+    def __init__(self, server: Server, loads: Sequence[Load]) -> None:
+        self.server = server
+        self.folder = server.folder
+        self.loads = loads
+        self.custody = Custody()
+        self.counts: Counter[str] = Counter()
+        self._timeline: list[tuple[float, str]] = []
+        self._due: list[tuple[float, int, str, Callable[[], str | None]]] = []
+        self._version = 1
+        self._rotated = 0
+        self._busy: set[str] = set()
+        """What is not as it should be now, and will be mended: it is not broken twice."""
+
+    # What happens
+
+    def run(self, steps: Iterable[Step]) -> None:
+        """Let everything happen, and then mend what is broken."""
+        began = time.monotonic()
+        for step in steps:
+            self._mend_until(began + step.at)
+            what = step.event.act(self, random.Random(step.seed))
+            if what is not None:
+                self.counts[step.event.name] += 1
+                self.note(f"{step.event.name}: {what}")
+        while self._due:
+            self._mend(heapq.heappop(self._due))
+
+    def _mend_until(self, at: float) -> None:
+        while self._due and self._due[0][0] <= at:
+            time.sleep(max(0.0, self._due[0][0] - time.monotonic()))
+            self._mend(heapq.heappop(self._due))
+        time.sleep(max(0.0, at - time.monotonic()))
+
+    def _mend(self, due: tuple[float, int, str, Callable[[], str | None]]) -> None:
+        self.note(f"    {due[2]}: {due[3]() or 'done'}")
+
+    def note(self, text: str) -> None:
+        """Add a line to what has happened."""
+        self._timeline.append((time.time(), text))
+
+    def later(self, seconds: float, name: str, mend: Callable[[], str | None]) -> None:
+        """Have something mended later."""
+        heapq.heappush(self._due, (time.monotonic() + seconds, len(self._timeline), name, mend))
+
+    def _begin(self, what: str) -> bool:
+        """Note that something is broken from now on; return False when it is already."""
+        if what in self._busy:
+            return False
+        self._busy.add(what)
+        return True
+
+    # Reloads
+
+    def reload(self, dice: Random) -> str:
+        """Reload with good code and a good configuration, which mends both."""
+        flavour = dice.choice(FLAVOURS)
+        self.renew(**flavour)
+        self.server.signal(SIGHUP)
+        return f"v{self._version} with {flavour}"
+
+    def renew(self, **settings: object) -> None:
+        """Put a new version of the application, and a configuration, in the place of what is there."""
+        self._version += 1
+        _deploy(self.folder, self._version)
+        settle(self.folder, **settings)
+
+    def reload_broken_application(self, dice: Random) -> str | None:
+        """Reload an application that cannot be loaded."""
+        if not self._begin("application"):
+            return None
+        how = dice.choice(BROKEN)
+        text = (self.folder / "app.py").read_text()
+        _write(self.folder / "app.py", f"{text}\n{how}\n")
+        self.server.signal(SIGHUP)
+        self.later(dice.uniform(0.3, 2), "good code again", self._mend_application)
+        return how
+
+    def _mend_application(self) -> None:
+        self._busy.discard("application")
+        self._version += 1
+        _deploy(self.folder, self._version)
+
+    def reload_wrong_configuration(self, dice: Random) -> str | None:
+        """Reload a configuration that cannot be used."""
+        if not self._begin("configuration"):
+            return None
+        line = dice.choice(WRONG)
+        settle(self.folder, line)
+        self.server.signal(SIGHUP)
+        self.later(dice.uniform(0.1, 0.5), "good configuration again", self._mend_configuration)
+        return line
+
+    def _mend_configuration(self) -> None:
+        self._busy.discard("configuration")
+        settle(self.folder)
+
+    # How many there are
+
+    def more(self, _: Random) -> str | None:
+        """One worker more."""
+        return self._resize(1)
+
+    def fewer(self, _: Random) -> str | None:
+        """One worker fewer."""
+        return self._resize(-1)
+
+    def _resize(self, by: int) -> str | None:
+        if "arbiter" in self._busy:
+            return None
+        was = self.target
+        if not LEAST <= was + by <= MOST:
+            return None
+        self.server.signal(SIGTTIN if by > 0 else SIGTTOU)
+        until(lambda: self.target == was + by, f"{was + by} workers as the target")
+        return f"{was + by} workers"
+
+    @property
+    def target(self) -> int:
+        """How many workers there should be."""
+        return int(control.ask(self.folder, "status")["workers"]["target"])
+
+    # Deaths
+
+    def kill_worker(self, dice: Random) -> str | None:
+        """Kill a worker."""
+        victims = self.server.workers()
+        return self._kill(dice.choice(victims)) if victims else None
+
+    def kill_all_workers(self, _: Random) -> str:
+        """Kill every worker there is."""
+        return ", ".join(self._kill(pid) for pid in self.server.workers())
+
+    def kill_newborn(self, dice: Random) -> str | None:
+        """Kill the next process that is forked, as soon as it is seen."""
+        known = _children(self.server.pid)
+        if not known:
+            return None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(dice.choice(known), SIGTERM)  # a worker or a template, which gets a successor
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            for pid in _children(self.server.pid):
+                if pid not in known:
+                    return self._kill(pid)
+            time.sleep(0.001)
+        return "none came"
+
+    def _kill(self, pid: int) -> str:
+        seizure = self.custody.kill(pid)
+        return f"{pid} with {len(seizure.ports)} connections"
+
+    def end_worker(self, dice: Random) -> str | None:
+        """Tell a worker to end, as an operator may."""
+        victims = self.server.workers()
+        if not victims:
+            return None
+        pid = dice.choice(victims)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, SIGTERM)
+        return str(pid)
+
+    def kill_template(self, dice: Random) -> str | None:
+        """Kill a template."""
+        victims = self.server.templates()
+        return self._kill(dice.choice(victims)) if victims else None
+
+    # Standstill
+
+    def stop_worker(self, dice: Random) -> str | None:
+        """Stop a worker, for a moment or until it is killed for it, if it has something in hand."""
+        victims = self.server.workers()
+        return self._stop(dice.choice(victims), dice.choice((0.2, 0.8, 6.0))) if victims else None
+
+    def stop_template(self, dice: Random) -> str | None:
+        """Stop a template, for a moment or until it is killed for it."""
+        victims = self.server.templates()
+        return self._stop(dice.choice(victims), dice.choice((0.3, 1.5, 8.0))) if victims else None
+
+    def _stop(self, pid: int, seconds: float) -> str | None:
+        if not self._begin(f"stopped {pid}"):
+            return None
+        seizure = self.custody.stop(pid)
+        self.later(seconds, f"{pid} goes on", lambda: self._go_on(seizure))
+        return f"{pid} for {seconds} s, with {len(seizure.ports)} connections"
+
+    def _go_on(self, seizure: Seizure) -> str | None:
+        self._busy.discard(f"stopped {seizure.pid}")
+        if "arbiter" not in self._busy:
+            rows = control.ask(self.folder, "workers")["workers"]
+            if any(row["pid"] == seizure.pid and row["state"] in {"aborted", "killed"} for row in rows):
+                until(lambda: not processes.is_running(seizure.pid), f"the end of {seizure.pid}")
+        return None if self.custody.let_go_on(seizure) else "it was killed"
+
+    # Logs
+
+    def fill_logs(self, dice: Random) -> str | None:
+        """Have both logs on a disk that is full."""
+        if not self._begin("logs"):
+            return None
+        self._move_logs()
+        for name in ("error.log", "access.log"):
+            (self.folder / "logs" / name).symlink_to("/dev/full")
+        self.server.signal(SIGUSR1)
+        self.later(dice.uniform(0.2, 3), "room on the disk", self._mend_logs)
+        return "the disk is full"
+
+    def lose_logs(self, dice: Random) -> str | None:
+        """Take the folder of the logs away, so that they cannot be opened again."""
+        if not self._begin("logs"):
+            return None
+        self._rotated += 1
+        (self.folder / "logs").rename(self.folder / f"logs.{self._rotated}")
+        self.server.signal(SIGUSR1)
+        self.later(dice.uniform(0.2, 3), "a folder for logs again", self._mend_logs)
+        return "the folder is gone"
+
+    def rotate_logs(self, _: Random) -> str | None:
+        """Rename both logs, and have them opened again."""
+        if "logs" in self._busy:
+            return None
+        self._move_logs()
+        self.server.signal(SIGUSR1)
+        return f"number {self._rotated}"
+
+    def _move_logs(self) -> None:
+        self._rotated += 1
+        for path in (self.folder / "logs").glob("*.log"):
+            if path.is_symlink():
+                path.unlink()
+            else:
+                path.rename(path.with_name(f"{path.name}.{self._rotated}"))
+
+    def _mend_logs(self) -> None:
+        self._busy.discard("logs")
+        (self.folder / "logs").mkdir(exist_ok=True)
+        self._move_logs()
+        self.server.signal(SIGUSR1)
+
+    # Descriptors
+
+    def exhaust_worker(self, dice: Random) -> str | None:
+        """Leave a worker no descriptor."""
+        victims = self.server.workers()
+        return self._exhaust("worker", dice.choice(victims), dice) if victims else None
+
+    def exhaust_template(self, dice: Random) -> str | None:
+        """Leave a template no descriptor."""
+        victims = self.server.templates()
+        return self._exhaust("template", dice.choice(victims), dice) if victims else None
+
+    def exhaust_arbiter(self, dice: Random) -> str | None:
+        """Leave the arbiter no descriptor."""
+        return self._exhaust("arbiter", self.server.pid, dice)
+
+    def _exhaust(self, what: str, pid: int, dice: Random) -> str | None:
+        if not self._begin(what):
+            return None
+        with contextlib.suppress(ProcessLookupError):
+            _, hard = before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (_NONE, hard))
+            mend = partial(self._refill, what, pid, before)
+            self.later(dice.uniform(0.3, 3), f"descriptors for {pid}", mend)
+            return str(pid)
+        self._busy.discard(what)
+        return None
+
+    def _refill(self, what: str, pid: int, limits: tuple[int, int]) -> str | None:
+        self._busy.discard(what)
+        try:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        except ProcessLookupError:
+            return "it has ended"
+        return None
+
+    # What an operator looks at
+
+    def look(self, dice: Random) -> str | None:
+        """Ask for something over the control socket."""
+        if "arbiter" in self._busy:
+            return None
+        command = dice.choice(("status", "workers", "metrics", "settings"))
+        control.ask(self.folder, command)
+        return command
+
+    # The account
+
+    def check_requests(self) -> None:
+        """Check that every request was answered rightly, or was in a process that was killed.
+
+        Raises:
+            AssertionError: one was not; the output has the time before it.
+        """
+        journal = Journal(self.folder)
+        lost = [loss for load in self.loads for loss in (*load.refused, *load.lost)]
+        again = [loss for load in self.loads for loss in load.again]
+        begun = journal.find({loss.path for loss in (*lost, *again)})
+        unexplained = [loss for loss in lost if self.custody.explains(loss) is None]
+        # Of an idle connection the server may let go at any time. But not of a request that it has begun.
+        unexplained += [loss for loss in again if loss.path in begun and self.custody.explains(loss) is None]
+        answered = sum(load.answered for load in self.loads)
+        print(
+            f"--- {answered} answered, {len(lost)} lost with a process that was killed or stopped, "
+            f"{len(again)} sent again, {journal.count} begun; {len(self.custody.killed)} processes killed"
+        )
+        for loss in unexplained[:_SHOWN]:
+            self._show(loss, begun)
+        assert not unexplained, f"{len(unexplained)} requests lost, of {answered}; see above"
+        without_answer = [loss for loss in (*lost, *again) if loss.path in begun]
+        assert journal.count == answered + len(without_answer), "requests begun, and answered or lost"
+
+    def _show(self, loss: Loss, begun: dict[str, int]) -> None:
+        """Print what is known about a request that nobody should have lost."""
+        at = time.time() - time.monotonic() + loss.at
+        pid = begun.get(loss.path)
+        begin = f"begun in {pid}" if pid else "never begun"
+        print(f"=== lost at {_clock(at)}: {loss.text}, from port {loss.port}, {begin}")
+        for when, text in self._timeline:
+            if at - _NEAR < when < at + 0.5:
+                print(f"    {_clock(when)} {text}")
+        if pid:
+            for line in self._log_lines(pid)[-_SHOWN:]:
+                print(f"    log: {line}")
+
+    def _log_lines(self, pid: int) -> list[str]:
+        lines = [line for path in self.logs("error.log*") for line in path.read_text().splitlines()]
+        return sorted(line for line in lines if f"worker {pid} " in line or f"[{pid}]" in line)
+
+    def logs(self, pattern: str) -> list[Path]:
+        """Return all files of a log that there were."""
+        return [path for path in self.folder.glob(f"logs*/{pattern}") if not path.is_symlink()]
+
+    def print_timeline(self, seed: int) -> None:
+        """Print all that has happened."""
+        print(f"--- seed {seed}:")
+        for when, text in self._timeline:
+            print(f"    {_clock(when)} {text}")
+
+    def print_counts(self) -> None:
+        """Print how often what has happened."""
+        print(f"--- {sum(self.counts.values())} events, {dict(sorted(self.counts.items()))}")
+
+
+class Journal:
+    """What the application has begun, by process.
+
+    Args:
+        folder: where it ran.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._files = {int(path.name.partition("-")[2]): path for path in folder.glob("journal-*")}
+        self.count = sum(
+            line != _READY for path in self._files.values() for line in path.read_text().splitlines()
+        )
+        """Requests of clients, that is without those that asked whether the server is ready."""
+
+    @property
+    def total(self) -> int:
+        """All requests."""
+        return sum(path.read_bytes().count(b"\n") for path in self._files.values())
+
+    def find(self, paths: set[str]) -> dict[str, int]:
+        """Return which process has begun a request, for those of some that any has."""
+        found = {}
+        for pid, path in self._files.items():
+            found.update(dict.fromkeys(paths & set(path.read_text().splitlines()), pid))
+        return found
+
+
+def _children(pid: int) -> list[int]:
+    """Return the pids of the children of a process with one thread, quickly."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds)) + f"{seconds % 1:.3f}"[1:]
+
+
+EVENTS: Final = (
+    Event("HUP, good", 8, Chaos.reload),
+    Event("HUP, broken application", 3, Chaos.reload_broken_application),
+    Event("HUP, wrong configuration", 3, Chaos.reload_wrong_configuration),
+    Event("TTIN", 3, Chaos.more),
+    Event("TTOU", 3, Chaos.fewer),
+    Event("worker killed", 6, Chaos.kill_worker),
+    Event("all workers killed", 1, Chaos.kill_all_workers),
+    Event("newborn killed", 2, Chaos.kill_newborn),
+    Event("worker told to end", 2, Chaos.end_worker),
+    Event("worker stopped", 4, Chaos.stop_worker),
+    Event("template killed", 3, Chaos.kill_template, with_preload=True),
+    Event("template stopped", 2, Chaos.stop_template, with_preload=True),
+    Event("full disk", 2, Chaos.fill_logs),
+    Event("logs lost", 1, Chaos.lose_logs),
+    Event("logs rotated", 2, Chaos.rotate_logs),
+    Event("worker without descriptors", 2, Chaos.exhaust_worker),
+    Event("template without descriptors", 1, Chaos.exhaust_template, with_preload=True),
+    Event("arbiter without descriptors", 1, Chaos.exhaust_arbiter),
+    Event("a look", 2, Chaos.look),
+)
+"""What can happen, and how often beside the others."""
