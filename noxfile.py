@@ -212,6 +212,31 @@ def chaos(session: nox.Session) -> None:
     session.run("pytest", *endless, "integration-tests/lifecycle/test_chaos.py")
 
 
+PROMISES: Final = (
+    "test_scaling.py::test_max_requests_replaces_workers_without_a_loss",
+    "test_stop.py::test_a_stop_under_load_loses_nothing",
+    "test_keepalive.py::test_a_stop_loses_nothing",
+    "test_reload.py::test_reloads_good_and_broken_lose_nothing",
+)
+
+
+@nox.session
+def promises(session: nox.Session) -> None:
+    """Recycle, stop and reload as often as we promise: `-- --recycled N --stops N --reloads N`."""
+    install_packages(session)
+    session.install(*group("test"))
+    endless = [
+        "-s",
+        "-o",
+        "faulthandler_timeout=0",
+        "--recycled=1000000",
+        "--stops=50",
+        "--reloads=50",
+        *session.posargs,
+    ]
+    session.run("pytest", *endless, *(f"integration-tests/lifecycle/{test}" for test in PROMISES))
+
+
 @nox.session
 def soak(session: nox.Session) -> None:
     """Look whether a worker grows in a million requests: `nox -s soak -- --requests N --aborts N`."""

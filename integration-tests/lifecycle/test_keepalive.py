@@ -102,9 +102,9 @@ def test_a_reload_loses_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to_all", [False, True], ids=["arbiter", "all processes"])
-def test_a_stop_loses_nothing(tmp_path: Path, to_all: bool) -> None:
+def test_a_stop_loses_nothing(tmp_path: Path, to_all: bool, pytestconfig: pytest.Config) -> None:
     deploy(tmp_path)
-    for _ in range(3):
+    for _ in range(pytestconfig.getoption("--stops")):
         with Server(tmp_path, "-w 2 app:app") as server, keep_asking(server) as load:
             load.wait(300)
             if to_all:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from support import client
+from support import client, control
 from support.application import deploy, hold, release
 from support.client import RequestFailed
-from support.load import Load
+from support.load import CLIENTS, Load
 from support.server import Server, free_port
 from support.waiting import until
 from support.workers import SYNC, UNDER_BOTH, WorkerClass, only
@@ -370,6 +370,44 @@ def test_the_newest_of_two_reloads_wins(tmp_path: Path) -> None:
         assert not set(server.wait_workers(2)) & old
         load.check()
         assert not load.versions["two"]
+
+
+BROKEN: Final = ("raise RuntimeError('broken')", "os._exit(9)")
+LONG: Final = 50
+"""Reloads from which on somebody has given the test a machine of its own, and wants to know of delays."""
+
+
+def test_reloads_good_and_broken_lose_nothing(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    """Every other of those that fail has a broken application, the others a broken configuration."""
+    reloads = pytestconfig.getoption("--reloads")
+    good = "workers = 2\n"
+    deploy(tmp_path, "0")
+    configure(tmp_path, good)
+    with (
+        Server(tmp_path, f"{control.FLAGS} app:app") as server,
+        Load(server.address) as closing,
+        Load(server.address, keep=True, first=CLIENTS) as keeping,
+    ):
+        for number in range(reloads):
+            closing.wait(40)
+            keeping.wait(40)
+            if number % 5:
+                deploy(tmp_path, str(number))
+                control.ctl(tmp_path, "reload")
+            elif number % 2:
+                configure(tmp_path, "wokers = 2\n")
+                control.ctl(tmp_path, "reload", expect=1)
+                configure(tmp_path, good)
+            else:
+                deploy(tmp_path, "broken", boot=BROKEN[number // 10 % 2])
+                control.ctl(tmp_path, "reload", expect=1)
+                deploy(tmp_path, f"{number} repaired")
+        for load in (closing, keeping):
+            load.finish()
+            load.check()
+            assert "broken" not in load.versions
+            assert reloads < LONG or load.slowest < 1, "a step in the time to an answer"
+        server.wait_workers(2)
 
 
 def test_a_storm_of_reloads_loses_nothing(tmp_path: Path) -> None:

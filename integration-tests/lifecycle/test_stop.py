@@ -130,10 +130,12 @@ def test_a_connection_without_a_byte_gets_its_chance(tmp_path: Path, kind: str) 
 
 @pytest.mark.parametrize("kind", ["tcp", "tcp without rights", "unix", "abstract"])
 @pytest.mark.parametrize("to_all", [False, True], ids=["arbiter", "all processes"])
-def test_a_stop_under_load_loses_nothing(tmp_path: Path, kind: str, to_all: bool) -> None:
+def test_a_stop_under_load_loses_nothing(
+    tmp_path: Path, kind: str, to_all: bool, pytestconfig: pytest.Config
+) -> None:
     """Clients are answered until they are refused, also when all processes get the signal, as by systemd."""
     deploy(tmp_path)
-    for _ in range(3):
+    for _ in range(pytestconfig.getoption("--stops")):
         with (
             serve(tmp_path, "-w 2 -p prefork.pid app:app", kind) as server,
             Load(server.address, clients=8, interval=0) as load,
