@@ -16,7 +16,7 @@ from support import client
 from support.application import deploy
 from support.load import Load
 from support.server import Server, free_port
-from support.waiting import PATIENCE, until
+from support.waiting import until
 
 AS_SYSTEMD: Final = (
     sys.executable,
@@ -174,24 +174,3 @@ def test_socket_activation_loses_nothing_over_a_restart(tmp_path: Path) -> None:
             load.wait_version("three")
             load.finish()
         load.check()
-
-
-def test_the_service_manager_is_told(tmp_path: Path) -> None:
-    """READY when the application can answer, not before; STOPPING at the stop; the pid to watch."""
-    deploy(tmp_path, boot="hold_boot = [time.sleep(0.01) for _ in iter(lambda: os.path.exists('go'), True)]")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(PATIENCE)
-        environ = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
-        with Server(tmp_path, "-w 2 app:app", environ=environ, ready=False) as server:
-            server.wait_log("listening on")
-            server.wait_workers(2)
-            manager.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                manager.recv(1000)
-            manager.settimeout(PATIENCE)
-            (tmp_path / "go").touch()
-            assert manager.recv(1000).decode().split("\n") == ["READY=1", f"MAINPID={server.pid}"]
-            assert server.ask().status == 200
-            server.stop()
-            assert "STOPPING=1" in manager.recv(1000).decode()

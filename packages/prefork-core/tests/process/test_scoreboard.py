@@ -38,11 +38,11 @@ def test_every_field_keeps_its_own_value() -> None:
 
 def test_that_the_server_stops_soon_is_known_until_the_next_worker() -> None:
     slot = slot_of_a_new_board()
-    assert not slot.is_parting
+    seen = [slot.is_parting]
     slot.part()
-    assert slot.is_parting
+    seen.append(slot.is_parting)
     slot.clear(2, Stage.BOOTING)
-    assert not slot.is_parting
+    assert [*seen, slot.is_parting] == [False, True, False]
 
 
 def test_a_request_is_shown_from_begin_to_end_and_then_counted() -> None:

@@ -46,3 +46,51 @@ def test_no_manager_or_a_dead_one_is_not_an_error(tmp_path: Path) -> None:
     assert not systemd.notify(None, "READY=1")
     assert not systemd.notify("", "READY=1")
     assert not systemd.notify(str(tmp_path / "nobody"), "READY=1")
+
+
+def test_a_manager_is_found_and_hidden_from_children() -> None:
+    environ = {"NOTIFY_SOCKET": "/run/notify", "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "77", "HOME": "/"}
+    manager = systemd.Manager(environ, 77)
+    assert manager.is_there
+    assert manager.watchdog == 30.0
+    assert environ == {"HOME": "/"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "seconds"),
+    [
+        ({}, 0.0),
+        ({"WATCHDOG_USEC": "500000"}, 0.5),
+        ({"WATCHDOG_USEC": "500000", "WATCHDOG_PID": "78"}, 0.0),
+        ({"WATCHDOG_USEC": "-1", "WATCHDOG_PID": "77"}, 0.0),
+        ({"WATCHDOG_PID": "77"}, 0.0),
+    ],
+)
+def test_a_watchdog_waits_for_the_process_that_it_names(environ: dict[str, str], seconds: float) -> None:
+    assert systemd.Manager(environ, 77).watchdog == seconds
+
+
+def test_a_successor_finds_the_same_manager_and_the_old_one_falls_silent(tmp_path: Path) -> None:
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bus:
+        bus.bind(path)
+        bus.settimeout(5.0)
+        environ = {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "77"}
+        manager = systemd.Manager(environ, 77)
+        successor = systemd.Manager(manager.for_successor(), 78)
+        assert successor.is_there
+        assert successor.watchdog == 2.0
+        manager.hand_over(78)
+        assert bus.recv(100) == b"MAINPID=78"
+        assert not manager.is_there
+        assert not manager.watchdog
+        assert not manager.tell("STOPPING=1")
+        assert successor.tell("READY=1")
+        assert bus.recv(100) == b"READY=1"
+
+
+def test_without_a_manager_a_successor_looks_for_none() -> None:
+    manager = systemd.Manager({}, 77)
+    assert not manager.is_there
+    assert not manager.tell("READY=1")
+    assert manager.for_successor() == {}

@@ -19,6 +19,7 @@ from prefork.arbiter import generation as generations
 from prefork.arbiter.facade import ServerFacade, run_hook
 from prefork.arbiter.generation import Generation
 from prefork.arbiter.loop import Loop
+from prefork.arbiter.notices import Notices
 from prefork.errors import ConfigError, ExitCode, PreforkError
 from prefork.net.listener import Family, adopt
 from prefork.observe.log import open_logs
@@ -119,6 +120,7 @@ class Boot:
         self._server: ServerFacade | None = None
         self._inbox: Inbox | None = None
         self._control: Control | None = None
+        self._notices: Notices
         self._loop: Loop | None = None
 
     def run(self) -> Outcome:
@@ -132,6 +134,7 @@ class Boot:
         """
         settings = self._loaded.settings
         descriptors = systemd.take_descriptors(os.environ, os.getpid())
+        self._notices = Notices(systemd.Manager(os.environ, os.getpid()))
         checked = generations.check(settings)
         folder = generations.enter_folder(settings, self._start)
         if settings.umask is not None:
@@ -238,7 +241,8 @@ class Boot:
             server=server,
             entry=self._entry,
             drop=self._drop,
-            tell=self._tell,
+            notices=self._notices,
+            started=self._say_started,
             control=self._control,
         )
         return self._loop
@@ -261,11 +265,10 @@ class Boot:
         if self._control is not None:
             self._control.close_in_child()
 
-    def _tell(self, *states: str) -> None:
-        """Tell whoever started the server."""
-        if "READY=1" in states and self._starter is not None:
+    def _say_started(self) -> None:
+        """Let the command return that has started a daemon."""
+        if self._starter is not None:
             self._starter.tell(0)
-        systemd.notify(self._environ.get("NOTIFY_SOCKET"), *states, f"MAINPID={os.getpid()}")
 
     # ------------------------------------------------------------ lines of the log
 

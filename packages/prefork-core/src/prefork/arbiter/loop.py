@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 
     from prefork.arbiter.control import Control
     from prefork.arbiter.generation import Generation
+    from prefork.arbiter.notices import Notices
     from prefork.process.kernel import Kernel
     from prefork.process.scoreboard import Scoreboard
     from prefork.process.signals import Inbox
@@ -94,7 +95,8 @@ class Loop:
         server: what hooks are given as `server`; kept true here.
         entry: what a child does.
         drop: closes, in a child, whatever only the arbiter may hold.
-        tell: tells the service manager states such as "STOPPING=1".
+        notices: what the service manager hears.
+        started: to be called when the first worker is ready.
         control: the control socket; None when there is none.
     """
 
@@ -109,14 +111,16 @@ class Loop:
         server: ServerFacade,
         entry: Entry,
         drop: Callable[[], None],
-        tell: Callable[..., None],
+        notices: Notices,
+        started: Callable[[], None],
         control: Control | None,
     ) -> None:
         self._kernel = kernel
         self._inbox = inbox
         self._drop = drop
         self._server = server
-        self._tell = tell
+        self._notices = notices
+        self._started = started
         self._log = server.log
         self._selector = selectors.DefaultSelector()
         self._selector.register(inbox, selectors.EVENT_READ, None)
@@ -226,6 +230,7 @@ class Loop:
             self._step(event)
         self._inquests.look(self._brood)
         self._step(Tick())
+        self._notices.turn(self._fleet, self._brood, self._kernel.now())
         if self._control is not None:
             self._control.turn(ready, self._kernel.now())
 
@@ -236,6 +241,7 @@ class Loop:
             self._rounds.next_at(now),
             self._inquests.next_deadline(self._brood),
             self._lookout.next_start(),
+            self._notices.next_at,
         ]
         machine = self._machine.next_deadline()
         if machine is not None:
@@ -343,8 +349,10 @@ class Loop:
         if self._fleet.mode not in {Mode.STARTING, Mode.RUNNING}:
             self._log.warning("reload refused: the server is stopping")
             return "the server is stopping"
+        self._notices.reloading(self._fleet, self._kernel.now())
         new = self._succession.follow()
         if isinstance(new, str):
+            self._notices.refused(new)
             return new
         run_hook(new.hooks, "on_reload", self._log, self._server)
         self._step(Reload(new.number, new.policy))
@@ -422,10 +430,11 @@ class Loop:
         """Do what the machine wants done about the server as a whole."""
         match action:
             case Serving():
-                self._tell("READY=1")
+                self._notices.serving()
+                self._started()
                 run_hook(self.present.hooks, "when_ready", self._log, self._server)
             case Stopping():
-                self._tell("STOPPING=1")
+                self._notices.stopping()
                 for worker in self._brood:
                     worker.slot.part()
             case StopQueueing():
