@@ -11,7 +11,6 @@ import stat
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 from support import client, control, processes
 from support.application import deploy, hold, hold_in_each, release
 from support.control import FLAGS, SOCKET, ctl, ctl_json
+from support.folders import public_folder
 from support.load import Load
 from support.server import Server, clean_environ
 from support.waiting import until
@@ -279,8 +279,7 @@ def test_the_kernel_is_asked_who_it_is_whatever_the_mode_says(tmp_path: Path) ->
         "import os, socket, sys; s = socket.socket(socket.AF_UNIX); os.setgid(65534); os.setuid(65534); "
         "s.connect(sys.argv[1]); print(s.makefile().read())"
     )
-    with tempfile.TemporaryDirectory() as folder:  # those of pytest are closed to others
-        os.chmod(folder, 0o755)
+    with public_folder() as folder:
         with Server(tmp_path, f"-w 1 --control-socket {folder}/{SOCKET} app:app"):
             os.chmod(f"{folder}/{SOCKET}", 0o666)
             command = [sys.executable, "-c", probe, f"{folder}/{SOCKET}"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from support import processes
 from support.application import deploy, hold, release
 from support.client import read_answer
+from support.folders import public_folder
 from support.load import Load
 from support.server import Server
 from support.waiting import until
@@ -103,9 +103,7 @@ def test_nobody_holds_what_is_the_arbiters(tmp_path: Path) -> None:
 def test_privileges_are_given_up_before_the_application_is_loaded() -> None:
     """Without root there are none, and the same user is the one that it has."""
     user = NOBODY if os.geteuid() == 0 else os.geteuid()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o777)
+    with public_folder() as folder:
         deploy(folder, boot=f"assert os.getuid() == {user}")
         with Server(folder, f"-w 2 -u {user} --preload app:app") as server:
             for pid in (template(server), *server.wait_workers(2)):

@@ -8,10 +8,8 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,6 +17,7 @@ import pytest
 from support import processes
 from support.application import deploy, hold, release
 from support.client import RequestFailed, connect, read_answer, send
+from support.folders import public_folder
 from support.load import Load
 from support.server import Server, clean_environ, free_port
 from support.waiting import PATIENCE, until
@@ -209,14 +208,6 @@ def test_umask(tmp_path: Path) -> None:
         server.ask()
         for name in ("made", "access.log"):
             assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o640
-
-
-@contextmanager
-def public_folder() -> Iterator[Path]:
-    """Yield a folder that every user may enter; pytest's are their owner's."""
-    with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o755)
-        yield Path(name)
 
 
 def test_workers_are_who_they_should_be() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from deadlines import PATIENCE
+from folders import public_folder
 
 from prefork.control.client import NoServer, NotAllowed, TooSlow, ask
 from prefork.control.protocol import Command, Refused, Request, Trouble, render_refusal, render_result
@@ -104,17 +104,16 @@ def test_a_path_that_is_too_long_is_no_server(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_the_hint_names_who_may() -> None:
     """In a child, which gives its privileges up, and in a folder that is open to it."""
-    with tempfile.TemporaryDirectory() as name, socket.socket(socket.AF_UNIX) as door:
-        os.chmod(name, 0o755)
-        door.bind(path(Path(name)))
+    with public_folder() as folder, socket.socket(socket.AF_UNIX) as door:
+        door.bind(path(folder))
         door.listen(1)
-        os.chmod(path(Path(name)), 0o600)
+        os.chmod(path(folder), 0o600)
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
                 os.setuid(65534)
-                ask(path(Path(name)), STATUS)
+                ask(path(folder), STATUS)
             except NotAllowed as error:
                 code = 0 if "uid 0" in error.hint else 2
             finally:

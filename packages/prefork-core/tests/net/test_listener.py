@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from folders import public_folder
 from serving import Forked
 
 from prefork.errors import ConfigError
@@ -242,28 +243,24 @@ def test_a_path_that_is_gone_already_is_fine(tmp_path: Path) -> None:
     listener.close(unlink=True)
 
 
-def test_a_path_that_may_not_be_removed_stops_nobody(tmp_path: Path) -> None:
+def test_a_path_that_may_not_be_removed_stops_nobody() -> None:
     """Workers without root that outlive their arbiter cannot remove /run/app.sock."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
-    listener = listen(unix(folder / "s"))
-    folder.chmod(0o555)
+    with public_folder() as folder:
+        listener = listen(unix(folder / "s"))
+        folder.chmod(0o555)
 
-    def close_as_nobody() -> int:
-        if os.geteuid() == 0:
-            os.setgid(65534)
-            os.setuid(65534)
+        def close_as_nobody() -> int:
+            if os.geteuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            listener.close(unlink=True)
+            return 0
+
+        with Forked(close_as_nobody) as child:
+            assert child.status() == 0
+        assert (folder / "s").exists()
+        folder.chmod(0o755)
         listener.close(unlink=True)
-        return 0
-
-    with Forked(close_as_nobody) as child:
-        assert child.status() == 0
-    assert (folder / "s").exists()
-    folder.chmod(0o755)
-    listener.close(unlink=True)
 
 
 def test_the_socket_of_a_killed_server_is_replaced(tmp_path: Path) -> None:

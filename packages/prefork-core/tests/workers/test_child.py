@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from deadlines import eventually
+from folders import public_folder
 from serving import Forked
 from serving import Worker as Parts
 
@@ -477,7 +478,7 @@ def test_it_shows_what_it_is(tmp_path: Path) -> None:
         eventually(lambda: b"prefork: worker [site_app:app]" in title.read_bytes())
 
 
-def test_it_drops_its_privileges_before_the_application_is_imported(tmp_path: Path) -> None:
+def test_it_drops_its_privileges_before_the_application_is_imported() -> None:
     if os.geteuid():
         user: int = os.geteuid()  # the only one that can be had without root
     else:
@@ -489,9 +490,7 @@ def test_it_drops_its_privileges_before_the_application_is_imported(tmp_path: Pa
         start_response("200 OK", [])
         return [str(uid).encode()]
     """
-    for folder in [tmp_path, *tmp_path.parents[:2]]:
-        folder.chmod(0o755)
-    with Process(tmp_path, source, settings={"user": user}) as process:
+    with public_folder() as folder, Process(folder, source, settings={"user": user}) as process:
         process.ready()
         with process.parts.client() as client:
             assert client.get().answer().body == str(user).encode()
