@@ -25,8 +25,8 @@ from support.server import Server, clean_environ
 from support.waiting import until
 from support.workers import UNDER_BOTH, WorkerClass
 
-SOON = 0.05
-"""Seconds for an answer."""
+SOON = 2.0
+"""Seconds for an answer, on a busy machine; one that waits for a worker takes as long as the test."""
 
 
 # What it shows
@@ -335,7 +335,7 @@ def test_silent_clients_cost_nothing_and_are_dropped(tmp_path: Path) -> None:
             sock.sendall(b'{"command":')
         began = time.perf_counter()
         assert control.ask(tmp_path, "status")["mode"] == "running"
-        assert time.perf_counter() - began < 1
+        assert time.perf_counter() - began < SOON
         assert server.ask().status == 200
         ticks = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
         assert all(sock.recv(1) == b"" for sock in silent)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -110,15 +109,13 @@ def test_privileges_are_given_up_before_the_application_is_loaded() -> None:
                 assert processes.status(pid, "Uid").split() == [str(user)] * 4
 
 
-def test_a_worker_more_is_there_at_once(tmp_path: Path) -> None:
-    """Though the import takes two seconds."""
-    deploy(tmp_path, boot="time.sleep(2)")
+def test_a_worker_more_is_there_without_another_import(tmp_path: Path) -> None:
+    deploy(tmp_path, boot="open('imports', 'a').write('x')")
     with Server(tmp_path, "-w 1 --preload app:app") as server:
-        began = time.monotonic()
         server.signal(signal.SIGTTIN)
         server.wait_log("ready after", count=3)
-        assert time.monotonic() - began < 1.5
         server.wait_workers(2)
+        assert (tmp_path / "imports").read_text() == "x"
 
 
 # Reloads
@@ -337,13 +334,11 @@ def test_ctrl_c_ends_all_quietly(tmp_path: Path) -> None:
         assert "unexpectedly" not in server.log()
 
 
-def test_a_stop_while_the_template_loads_is_quick(tmp_path: Path) -> None:
+def test_a_stop_does_not_wait_for_a_template_that_loads(tmp_path: Path) -> None:
     deploy(tmp_path, boot="open('loading', 'w').close(); time.sleep(60)")
     with Server(tmp_path, "-w 2 --preload app:app", ready=False) as server:
         until((tmp_path / "loading").exists, "the import")
-        began = time.monotonic()
-        server.stop()
-        assert time.monotonic() - began < 3
+        server.stop()  # long before the import is over
         assert "Traceback" not in server.log()
 
 

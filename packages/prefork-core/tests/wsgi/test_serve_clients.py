@@ -214,11 +214,9 @@ def test_half_a_small_body_is_answered_with_408_in_the_end(tmp_path: Path) -> No
 def test_a_small_body_that_drips_is_a_stall(tmp_path: Path) -> None:
     settings = {"body_timeout": 0.4, "min_rate": 1000}
     with Serving(Reading(), tmp_path, settings=settings) as server, server.client() as client:
-        began = time.monotonic()
         client.send(post(1000))
         with dripping(client):
             assert client.answer().status == 408
-        assert time.monotonic() - began < 5.0
 
 
 def test_without_a_rate_it_may_drip(tmp_path: Path) -> None:
