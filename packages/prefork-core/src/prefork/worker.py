@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 if TYPE_CHECKING:
     import logging
     import socket
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from prefork.settings import Settings
 
@@ -39,6 +39,25 @@ class StopReason(Enum):
     """Another worker takes over: stop accepting at once, finish what is running."""
     QUICK = "quick"
     """Drop everything."""
+
+
+class Greenlets(Protocol):
+    """A library of greenlets, as far as prefork has to know it."""
+
+    def spawn(self, call: Callable[..., object], *args: object) -> object:
+        """Call a function in a greenlet of its own, soon. What it raises is the function's own affair."""
+
+    def wait(self, fd: int, timeout: float, *, to_write: bool) -> bool:
+        """Let other greenlets run until a descriptor is ready.
+
+        Args:
+            fd: the descriptor. Another greenlet never waits for it at the same time.
+            timeout: seconds, infinity for no limit. Others run also when it is 0.
+            to_write: wait until it can be written; else until it can be read.
+
+        Returns:
+            False when it was not ready in time.
+        """
 
 
 class Context(Protocol):
@@ -74,6 +93,15 @@ class Context(Protocol):
     def ready(self) -> None:
         """Say that the application is loaded and connections can be accepted."""
 
+    def serve_in_greenlets(self, greenlets: Greenlets) -> None:
+        """Serve the WSGI application, each request in a greenlet; return when the worker has drained.
+
+        Idle connections, half a head and a response that is not taken cost no greenlet. Says `ready` itself.
+
+        Args:
+            greenlets: the library, in whose main greenlet this is called.
+        """
+
 
 class Worker(ABC):
     """A way of running an application in one worker process."""
@@ -84,6 +112,15 @@ class Worker(ABC):
     settings: ClassVar[type[Any] | None] = None
     ignored: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Settings of the server that this worker cannot honour, and why: whoever gives one is warned."""
+
+    @classmethod
+    def at_once(cls, settings: Settings) -> int:
+        """Return how many requests a worker may have in hand at once; more than 1,024 count as so many.
+
+        Args:
+            settings: the resolved settings.
+        """
+        return settings.threads
 
     @classmethod
     def prepare(cls) -> None:

@@ -26,6 +26,7 @@ from prefork.process.scoreboard import Scoreboard, Stage
 from prefork.settings import Settings
 from prefork.supervisor.messages import Order, Report
 from prefork.workers.context import WorkerContext
+from prefork.workers.greens import Greens
 from prefork.workers.sync import Alone
 from prefork.workers.threads import Threads
 
@@ -47,6 +48,7 @@ class Worker:
         keepalive: seconds that a connection may be idle between requests, 0 to close after each response.
         hooks: of the configuration.
         settings: what differs from the defaults, which are one bind to a free port, and a log of each kind.
+        at_once: how many requests there may be in hand at once, 0 for one in each thread.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Worker:
         keepalive: float = 0.0,
         hooks: Hooks | None = None,
         settings: Mapping[str, Any] | None = None,
+        at_once: int = 0,
     ) -> None:
         defaults: dict[str, Any] = {
             "bind": ("127.0.0.1:0",),
@@ -76,7 +79,7 @@ class Worker:
         ]
         self.address = self.listeners[0].sock.getsockname()
         self.slot = Scoreboard(1).slot(0)
-        self.slot.clear(1, Stage.BOOTING, self.settings.threads)
+        self.slot.clear(1, Stage.BOOTING, at_once or self.settings.threads)
         self.arbiter, self.end = channel.make()
         self.words: list[Report] = []
         self.logs = open_logs(self.settings)
@@ -100,7 +103,7 @@ class Worker:
             arbiter=arbiter,
         )
 
-    def make_loop(self, arbiter: int) -> Alone | Threads:
+    def make_loop(self, arbiter: int) -> Alone | Threads | Greens:
         """Return what serves, as a worker class makes it.
 
         Args:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefork.errors import ClientDisconnected
-from prefork.net.stream import FilePart, Stream
+from prefork.net.stream import FilePart, Stream, block
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +59,7 @@ def pump(stream: Stream, peer: socket.socket, count: int) -> bytes:
     thread = threading.Thread(target=lambda: got.append(take(peer, count)))
     thread.start()
     while not stream.flush():
-        assert stream.wait(time.monotonic() + 20.0, time.monotonic, to_write=True)
+        assert block(stream.fd, time.monotonic() + 20.0, to_write=True)
     thread.join(20.0)
     return got[0]
 
@@ -274,20 +274,20 @@ def test_a_large_file_lets_others_have_their_turn() -> None:
 def test_waiting_ends_when_something_has_arrived() -> None:
     stream, peer = pair()
     peer.send(b"x")
-    assert stream.wait(inf, time.monotonic, to_write=False)
+    assert block(stream.fd, inf, to_write=False)
 
 
 def test_waiting_ends_at_the_deadline() -> None:
     stream, _peer = pair()
     deadline = time.monotonic() + 0.01
-    assert not stream.wait(deadline, time.monotonic, to_write=False)
+    assert not block(stream.fd, deadline, to_write=False)
     assert time.monotonic() >= deadline
 
 
 def test_waiting_ends_when_the_peer_is_gone() -> None:
     stream, peer = pair()
     peer.close()
-    assert stream.wait(time.monotonic() + 20.0, time.monotonic, to_write=False)
+    assert block(stream.fd, time.monotonic() + 20.0, to_write=False)
 
 
 # Closing

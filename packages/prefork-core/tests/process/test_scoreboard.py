@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefork.process.scoreboard import SLOT_SIZE, Current, Phase, Scoreboard, Stage
+from prefork.process.scoreboard import SLOT_SIZE, THREADS, Current, Phase, Scoreboard, Stage
 from prefork.supervisor.messages import Reason
 
 if TYPE_CHECKING:
@@ -220,3 +220,17 @@ def test_untouched_slots_cost_no_memory() -> None:
     board = Scoreboard(10_000)
     board.slot(5_000).clear(1, Stage.READY)
     assert resident() - before < 10_000 * SLOT_SIZE / 50
+
+
+def test_only_records_that_were_asked_for_are_looked_at() -> None:
+    """A worker of greenlets may have a thousand requests in hand, and has three: others cost nothing."""
+    slot = slot_of_a_new_board()
+    slot.clear(1, Stage.READY, THREADS)
+    for number in range(3):
+        slot.thread(number).begin(b"GET /%d" % number, 1.0 + number)
+    assert [current.target for current in slot.current()] == ["/0", "/1", "/2"]
+    assert (slot.threads, slot.busy, len(slot._all())) == (THREADS, 3, 3)
+    with pytest.raises(IndexError):
+        slot.thread(THREADS)
+    slot.clear(2, Stage.READY)
+    assert slot.current() == []

@@ -12,6 +12,7 @@ from raw_client import chunked, request
 
 from prefork.errors import ClientDisconnected, ClientStalled, ProtocolError
 from prefork.http import Limits
+from prefork.net.stream import block
 from prefork.wsgi.connection import PENDING_LIMIT, Connection
 from prefork.wsgi.environ import Peer
 
@@ -20,6 +21,7 @@ class Worker:
     """The limits of a connection, and what it told."""
 
     closes_at_once = True
+    wait = staticmethod(block)
 
     def __init__(
         self, body_timeout: float = PATIENCE, write_timeout: float = PATIENCE, min_rate: int = 100
@@ -151,7 +153,7 @@ def test_how_the_response_is_taken_does_not_change_how_the_body_is_waited_for() 
     with pytest.raises(ClientStalled):
         conn.read_body(100)
     while not conn.stream.flush():
-        conn.stream.wait(inf, time.monotonic, to_write=True)
+        block(conn.stream.fd, inf, to_write=True)
     reader.join(PATIENCE)
 
 

@@ -21,7 +21,7 @@ from prefork.arbiter.snapshot import counted
 from prefork.control.report import Totals
 from prefork.errors import ExitCode
 from prefork.process import channel, signals, stacks
-from prefork.process.scoreboard import Stage
+from prefork.process.scoreboard import THREADS, Stage
 from prefork.supervisor.children import name
 from prefork.supervisor.messages import Event, Forked, ForkFailed, Spawn
 from prefork.workers import template
@@ -163,7 +163,8 @@ class Brood:
             Born: this is the child.
         """
         slot = self._board.slot(wanted.slot)
-        slot.clear(generation.number, Stage.BOOTING, generation.settings.threads)
+        at_once = generation.worker_type.at_once(generation.settings)
+        slot.clear(generation.number, Stage.BOOTING, max(1, min(at_once, THREADS)))
         facade = WorkerFacade(wanted.serial, generation.settings, server.log, os.getpid(), slot)
         run_hook(generation.hooks, "pre_fork", server.log, server, facade)
         try:

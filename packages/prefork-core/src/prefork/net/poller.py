@@ -10,14 +10,43 @@ from __future__ import annotations
 import select
 import sys
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 _MOST_EVENTS: Final = 64
 """Returned at once; the others are next."""
 
+
+class Poll(Protocol):
+    """A set of descriptors to wait on."""
+
+    def watch(self, fd: int, events: int) -> None:
+        """Begin to watch a descriptor for `READ` or `WRITE`."""
+
+    def share(self, fd: int) -> None:
+        """Begin to watch a descriptor that other processes watch too."""
+
+    def change(self, fd: int, events: int) -> None:
+        """Watch a descriptor that is watched already for the other of the two."""
+
+    def forget(self, fd: int) -> None:
+        """Stop watching a descriptor. One that is closed is forgotten by the kernel."""
+
+    def wait(self, timeout: float) -> list[tuple[int, int]]:
+        """Return what is ready, as pairs of descriptor and events.
+
+        Args:
+            timeout: seconds to wait at most; infinity for as long as it takes.
+        """
+
+    def close(self) -> None:
+        """Close the set itself."""
+
+
 if sys.platform == "linux":
     READ: Final = select.EPOLLIN | select.EPOLLRDHUP
     WRITE: Final = select.EPOLLOUT
+
+    _epoll = select.epoll  # libraries of greenlets take it out of the module later
 
     class Epoll:
         """A set of descriptors to wait on: epoll(7), of Linux.
@@ -29,7 +58,7 @@ if sys.platform == "linux":
         __slots__ = ("_epoll",)
 
         def __init__(self) -> None:
-            self._epoll = select.epoll()
+            self._epoll = _epoll()
 
         def watch(self, fd: int, events: int) -> None:
             """Begin to watch a descriptor for `READ` or `WRITE`."""
@@ -55,6 +84,10 @@ if sys.platform == "linux":
             """
             # poll() rounds up to whole milliseconds, so a deadline has passed when it returns.
             return self._epoll.poll(-1 if timeout == inf else max(timeout, 0.0), _MOST_EVENTS)
+
+        def fileno(self) -> int:
+            """Return a descriptor that is readable while something is ready."""
+            return self._epoll.fileno()
 
         def close(self) -> None:
             """Close the set itself."""
@@ -115,6 +148,10 @@ class Kqueue:
         found = self._kqueue.control(None, _MOST_EVENTS, None if timeout == inf else max(timeout, 0.0))
         events = self._events
         return [(event.ident, events[event.filter]) for event in found]
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while something is ready."""
+        return int(self._kqueue.fileno())
 
     def close(self) -> None:
         """Close the set itself."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One connected socket: taking what is there, sending what goes, keeping the rest.
 
-Nothing here blocks but `wait`. What the kernel does not take at once is kept in order, files
+Nothing here blocks but `block`. What the kernel does not take at once is kept in order, files
 included, and sent when the socket is writable; so a slow reader costs memory up to a bound that
 the sender chooses, and no thread. Knows nothing of HTTP.
 """
@@ -18,7 +18,8 @@ import struct
 import sys
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from prefork.errors import ClientDisconnected
 from prefork.net.handed import Claim, HandedSocket
@@ -87,6 +88,31 @@ def rest_of(file: object) -> FilePart | None:
     # Files of /proc say that they have 0 bytes, but can be read.
     size = status.st_size - offset
     return FilePart(fd, offset, size) if stat.S_ISREG(status.st_mode) and size > 0 else None
+
+
+class Wait(Protocol):
+    """A way to wait until the peer of a connection has sent, or taken, something."""
+
+    def __call__(self, fd: int, deadline: float, *, to_write: bool) -> bool:
+        """Wait; return False when the deadline passed before.
+
+        Args:
+            fd: of the connection.
+            deadline: monotonic seconds; infinity for none.
+            to_write: wait until the peer takes bytes; else until it sends some.
+        """
+
+
+def block(fd: int, deadline: float, *, to_write: bool) -> bool:
+    """Wait as a thread does, which has nothing else to do; see `Wait`."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT if to_write else select.POLLIN)
+    while True:
+        left = deadline - monotonic()
+        if left <= 0:
+            return False
+        if poll.poll(None if left == inf else left * 1000):
+            return True
 
 
 class Stream:
@@ -235,26 +261,6 @@ class Stream:
             part.offset += count
             part.count -= count
         return True
-
-    def wait(self, deadline: float, now: Callable[[], float], *, to_write: bool) -> bool:
-        """Wait until the peer has sent, or taken, something.
-
-        Args:
-            deadline: monotonic seconds; infinity for none.
-            now: the monotonic clock.
-            to_write: wait until the peer takes bytes; else until it sends some.
-
-        Returns:
-            False when the deadline passed before.
-        """
-        poll = select.poll()
-        poll.register(self.fd, select.POLLOUT if to_write else select.POLLIN)
-        while True:
-            left = deadline - now()
-            if left <= 0:
-                return False
-            if poll.poll(None if left == inf else left * 1000):
-                return True
 
     def drop(self) -> None:
         """Forget what waits to be sent: nobody will take it."""

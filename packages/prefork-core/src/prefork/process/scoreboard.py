@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SLOTS: Final = 1024
-THREADS: Final = 256
-"""Records in a slot, one per thread of a worker."""
+THREADS: Final = 1024
+"""Records in a slot: one for each request that a worker may have in hand at once, a thread's or another's."""
 
 _WORD: Final = 8
 _PAGE: Final = 4096
@@ -44,6 +45,13 @@ _REQUEST: Final = struct.Struct(f"=dqddd{_CLIENT_SIZE}s{_LINE_SIZE}sq")
 """The same to be read, and the thread behind it."""
 SLOT_SIZE: Final = -(-(_HEADER_SIZE + THREADS * _RECORD_SIZE) // _PAGE) * _PAGE
 """Whole pages, of which those are touched that have a record in use: a worker with few threads costs one."""
+
+_FLAGS: Final = (
+    mmap.MAP_SHARED
+    | mmap.MAP_ANONYMOUS
+    | (getattr(mmap, "MAP_NORESERVE", 0x4000) if sys.platform == "linux" else 0)
+)
+"""Nothing is set aside for the pages that nobody will touch: they may be more than a small machine has."""
 
 _SUMS: Final = struct.Struct("=qqdq")
 """The first four words of a record."""
@@ -67,6 +75,7 @@ _SHED: Final = 6
 _BACKLOG: Final = 7
 _PARTING: Final = 8
 """Written by the arbiter, and by nobody else."""
+_USED: Final = 9
 
 # Words of a thread's record. The first four are sums, which outlive a request.
 _REQUESTS: Final = 0
@@ -295,19 +304,20 @@ class Slot:
         Args:
             generation: of the worker that the slot is for.
             stage: what to show until the worker says something.
-            threads: how many the worker will have.
+            threads: how many requests the worker may have in hand at once.
         """
-        used = _HEADER_SIZE + max(threads, self.threads) * _RECORD_SIZE
+        used = _HEADER_SIZE + max(self._used, 1) * _RECORD_SIZE
         self._bytes[:used] = bytes(used)
         self._ints[_GENERATION] = generation
         self._ints[_STAGE] = stage
         self._ints[_THREADS] = threads
 
     def thread(self, number: int) -> ThreadRecord:
-        """Return the record of a thread.
+        """Return the record of a thread, or of what stands for one.
 
         Args:
-            number: which one, from 0.
+            number: which one, from 0. The worker takes low numbers first: all up to the highest that was
+                asked for are looked at.
 
         Raises:
             IndexError: the worker does not have so many.
@@ -316,12 +326,18 @@ class Slot:
         if record is None:
             if not 0 <= number < max(self.threads, 1):
                 raise IndexError(f"thread {number} of {self.threads}")
+            self._ints[_USED] = max(self._ints[_USED], number + 1)
             begin = _HEADER_SIZE + number * _RECORD_SIZE
             record = self._records[number] = ThreadRecord(self._bytes[begin : begin + _RECORD_SIZE])
         return record
 
     def _all(self) -> list[ThreadRecord]:
-        return [self.thread(number) for number in range(max(self.threads, 1))]
+        return [self.thread(number) for number in range(self._used)]
+
+    @property
+    def _used(self) -> int:
+        """How many records the worker has used so far."""
+        return min(self._ints[_USED], THREADS)
 
     @property
     def generation(self) -> int:
@@ -330,7 +346,7 @@ class Slot:
 
     @property
     def threads(self) -> int:
-        """How many threads serve."""
+        """How many requests the worker may have in hand at once."""
         return self._ints[_THREADS]
 
     @property
@@ -444,7 +460,7 @@ class Slot:
         return len(started), self.thread(min(started)[1]).request() if started else None
 
     def _begins(self) -> range:
-        return range(_HEADER_SIZE, _HEADER_SIZE + max(self.threads, 1) * _RECORD_SIZE, _RECORD_SIZE)
+        return range(_HEADER_SIZE, _HEADER_SIZE + max(self._used, 1) * _RECORD_SIZE, _RECORD_SIZE)
 
     def current(self) -> list[Current]:
         """Return the requests in hand, the one that began first in front."""

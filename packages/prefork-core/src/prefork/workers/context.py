@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from prefork.errors import ConfigError
 from prefork.http.forwarded import ForwardPolicy
 from prefork.net.listener import stop_queueing
+from prefork.net.stream import block
 from prefork.process import channel, identity
 from prefork.process.scoreboard import Stage
 from prefork.supervisor.messages import Report
 from prefork.worker import StopReason
+from prefork.workers.greens import Greens
 from prefork.wsgi.queueing import Queueing
 from prefork.wsgi.requesthooks import RequestHooks
 from prefork.wsgi.serve import Service
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
 
     from prefork.hooks import Hooks
     from prefork.net.listener import Listener
+    from prefork.net.stream import Wait
     from prefork.observe.log import Logs
     from prefork.process.scoreboard import Slot
     from prefork.settings import Settings
+    from prefork.worker import Greenlets
 
 
 class WorkerContext:
@@ -149,12 +153,13 @@ class WorkerContext:
         """Ask the arbiter for a successor."""
         channel.report(self._end, Report.RETIRE)
 
-    def service(self, *, keepalive: float, alone: bool = False) -> Service:
+    def service(self, *, keepalive: float, alone: bool = False, wait: Wait = block) -> Service:
         """Return the application as something that connections can be served with.
 
         Args:
             keepalive: seconds that a connection may be idle between requests, 0 to close after each response.
             alone: whether nobody looks at `stop_fd` while the application is called.
+            wait: how the application waits for a client.
 
         Raises:
             ConfigError: the settings about proxies contradict themselves.
@@ -189,7 +194,14 @@ class WorkerContext:
             keepalive=keepalive,
             max_requests=_with_jitter(settings.max_requests, settings.max_requests_jitter),
             retire=self.retire,
+            wait=wait,
         )
+
+    def serve_in_greenlets(self, greenlets: Greenlets) -> None:
+        """See `prefork.worker.Context`."""
+        greens = Greens(self, greenlets)
+        self.on_abort = greens.aborted
+        greens.run()
 
     def _request_hooks(self) -> RequestHooks | None:
         hooks = self._hooks

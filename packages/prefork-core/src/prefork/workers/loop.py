@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable
 
+    from prefork.net.poller import Poll
     from prefork.workers.context import WorkerContext
     from prefork.wsgi.serve import Service, Wants
 
@@ -108,6 +109,7 @@ class Loop(Generic[Leader]):
         service: serves each connection.
         calls: calls the application.
         concurrent: whether it may be called while another call of it goes on.
+        poller: the set; None for one in which the calling thread waits.
 
     Attributes:
         acceptor: the listeners.
@@ -116,14 +118,20 @@ class Loop(Generic[Leader]):
     """
 
     def __init__(
-        self, ctx: WorkerContext, service: Service, calls: Calls[Leader], *, concurrent: bool
+        self,
+        ctx: WorkerContext,
+        service: Service,
+        calls: Calls[Leader],
+        *,
+        concurrent: bool,
+        poller: Poll | None = None,
     ) -> None:
         settings = ctx.settings
         self._ctx = ctx
         self._service = service
         self._calls = calls
         self._call = calls.call  # bound once, not for each request
-        self._poller = Poller()
+        self._poller = poller or Poller()
         self._limits = Limits(
             settings.limit_request_line, settings.limit_request_fields, settings.limit_request_field_size
         )

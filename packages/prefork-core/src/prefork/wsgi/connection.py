@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from prefork.http import Limits
+    from prefork.net.stream import Wait
     from prefork.wsgi.environ import Peer
     from prefork.wsgi.response import Response
 
@@ -57,6 +58,8 @@ class Terms(Protocol):
     body_timeout: float
     write_timeout: float
     min_rate: int
+    wait: Wait
+    """How the application waits for its client."""
     closes_at_once: bool
     """Whether nothing is done between the last bytes of a response and the close of its connection."""
 
@@ -262,7 +265,7 @@ class Connection:
             self.await_body()
         if data is None:
             self.watch.waiting(self.deadline, to_write=False)
-            if not self.stream.wait(self.deadline, monotonic, to_write=False):
+            if not self._terms.wait(self.stream.fd, self.deadline, to_write=False):
                 self.watch.progress()  # what the application does about it is its own time
                 self.http.persistent = False
                 raise ClientStalled("the client sends its body too slowly", 408)
@@ -296,7 +299,7 @@ class Connection:
         self.await_flush()
         while stream.pending > PENDING_LIMIT // 2:
             self.watch.waiting(self.deadline, to_write=True)
-            if not stream.wait(self.deadline, monotonic, to_write=True):
+            if not self._terms.wait(stream.fd, self.deadline, to_write=True):
                 self.watch.progress()
                 raise ClientStalled("the client takes the response too slowly")
             before = stream.taken

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from prefork.http import Request
     from prefork.http.forwarded import ForwardPolicy
-    from prefork.net.stream import FilePart
+    from prefork.net.stream import FilePart, Wait
     from prefork.observe.access import AccessLog
     from prefork.settings import Settings
     from prefork.wsgi.queueing import Queueing
@@ -101,6 +101,7 @@ class Service:
         keepalive: seconds that a connection may be idle between requests, 0 to close after each response.
         retire: called once, when `max_requests` requests were served.
         max_requests: that number, 0 for none.
+        wait: how the application waits for a client.
     """
 
     def __init__(  # noqa: PLR0913 (each is another seam)
@@ -117,7 +118,9 @@ class Service:
         keepalive: float,
         max_requests: int,
         retire: Callable[[], None],
+        wait: Wait,
     ) -> None:
+        self.wait = wait
         self.body_timeout = settings.body_timeout
         self.write_timeout = settings.write_timeout
         self.min_rate = settings.min_rate

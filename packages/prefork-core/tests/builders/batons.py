@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: MIT
+"""Greenlets for tests, made of threads: one of them runs at a time, and gives way only where it waits."""
+
+from __future__ import annotations
+
+import threading
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from prefork.net.stream import block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Batons:
+    """A library of greenlets; see `prefork.worker.Greenlets`. Whoever has the baton runs."""
+
+    def __init__(self) -> None:
+        self._baton = threading.Lock()
+
+    def enter(self) -> None:
+        """Become the main greenlet."""
+        self._baton.acquire()
+
+    def spawn(self, call: Callable[..., object], *args: object) -> object:
+        """Call a function in a greenlet of its own."""
+        thread = threading.Thread(target=self._live, args=(call, args), daemon=True)
+        thread.start()
+        return thread
+
+    def _live(self, call: Callable[..., object], args: tuple[object, ...]) -> None:
+        with self._baton:
+            call(*args)
+
+    def wait(self, fd: int, timeout: float, *, to_write: bool) -> bool:
+        """Let others run until a descriptor is ready."""
+        return self.give_way(
+            lambda: block(fd, inf if timeout == inf else monotonic() + timeout, to_write=to_write)
+        )
+
+    def give_way(self, waits: Callable[[], bool]) -> bool:
+        """Let others run while a function waits, as a library does that was made cooperative."""
+        self._baton.release()
+        try:
+            return waits()
+        finally:
+            self._baton.acquire()
