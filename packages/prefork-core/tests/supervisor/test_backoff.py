@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
-from prefork.supervisor.backoff import CALM, FIRST_WAIT, LONGEST_WAIT, Backoff
+from prefork.supervisor.backoff import CALM, FIRST_WAIT, LONGEST_AFTER_READY, LONGEST_WAIT, Backoff
 
 
-def failed(times: int) -> tuple[Backoff, float]:
+def failed(times: int, *, was_ready: bool = False) -> tuple[Backoff, float]:
     """Return a back-off after so many failures in a row, and the time."""
     backoff, now = Backoff(), 100.0
     for _ in range(times):
         born = max(now, backoff.next_at)
         now = born + 0.01
-        backoff.failed(born, now)
+        backoff.failed(born, now, was_ready=was_ready)
     return backoff, now
 
 
@@ -36,6 +36,29 @@ def test_the_wait_doubles_up_to_a_bound() -> None:
         backoff, now = failed(times)
         waits.append(round(backoff.next_at - now, 6))
     assert waits == [FIRST_WAIT, 2 * FIRST_WAIT, 4 * FIRST_WAIT, LONGEST_WAIT, LONGEST_WAIT]
+
+
+def test_the_wait_after_one_that_was_ready_stays_short() -> None:
+    waits = []
+    for times in (1, 2, 4, 5, 5_000):
+        backoff, now = failed(times, was_ready=True)
+        waits.append(round(backoff.next_at - now, 6))
+    short = LONGEST_AFTER_READY
+    assert waits == [FIRST_WAIT, 2 * FIRST_WAIT, 8 * FIRST_WAIT, short, short]
+
+
+def test_it_stays_short_too_where_starts_have_failed_before() -> None:
+    backoff, now = failed(7)
+    now = backoff.next_at
+    backoff.failed(now, now, was_ready=True)
+    assert backoff.next_at == now + LONGEST_AFTER_READY
+
+
+def test_many_crashes_of_who_was_ready_do_not_make_the_wait_of_a_failed_start_the_longest() -> None:
+    backoff, now = failed(50, was_ready=True)
+    now = backoff.next_at
+    backoff.failed(now, now)
+    assert round(backoff.next_at - now, 6) == 16 * FIRST_WAIT
 
 
 def test_workers_from_before_the_last_failure_are_the_same_failure() -> None:

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from simulated_kernel import BOOT_TIMEOUT, GOOD, GRACEFUL_TIMEOUT, Fate, Kernel
 from supervised import KILLED
 
+from prefork.supervisor.backoff import LONGEST_AFTER_READY, LONGEST_WAIT
 from prefork.supervisor.children import State
 from prefork.supervisor.fleet import Mode
 from prefork.supervisor.messages import Death, Park, Policy, Report, Reported, Resize, Stop, TemplateReady
@@ -259,16 +260,19 @@ test_lifetimes = Lifetimes.TestCase
 HOPELESS = st.builds(
     Fate,
     boots_after=st.sampled_from([0.0, 0.01, 0.3, 2.0]),
-    fails_with=st.sampled_from([None, 3, 1]),
+    fails_with=st.sampled_from([3, 1]),
+    word_takes=st.sampled_from([0.0, 0.05]),
+)
+CRASHING = st.builds(
+    Fate,
+    boots_after=st.sampled_from([0.0, 0.01, 0.3, 2.0]),
     crashes_after=st.sampled_from([0.0, 0.01, 1.0, 4.0]),
     word_takes=st.sampled_from([0.0, 0.05]),
 )
 
 
-@given(workers=st.integers(1, 12), fate=HOPELESS)
-@settings(max_examples=100, deadline=None)
-def test_workers_that_all_fail_are_started_ever_more_slowly(workers: int, fate: Fate) -> None:
-    """In the second five minutes there are few attempts, and the arbiter is still there."""
+def starts_in_the_second_five_minutes(workers: int, fate: Fate) -> int:
+    """Return how often workers of a fate are started when those that were good have been killed."""
     kernel = Kernel(Policy(workers), GOOD)
     kernel.advance(10.0)
     kernel.fates[1] = fate
@@ -277,9 +281,23 @@ def test_workers_that_all_fail_are_started_ever_more_slowly(workers: int, fate: 
     kernel.advance(300.0)
     before = len(kernel.spawned_at)
     kernel.advance(300.0)
-    assert kernel.exit_code is None
-    assert len(kernel.spawned_at) - before <= (300 / 30 + 1) * workers
-    assert len(kernel.spawned_at) > before, "it must go on trying"
+    assert kernel.exit_code is None, "the arbiter must still be there"
+    return len(kernel.spawned_at) - before
+
+
+@given(workers=st.integers(1, 12), fate=HOPELESS)
+@settings(max_examples=100, deadline=None)
+def test_workers_that_all_fail_to_start_are_started_ever_more_slowly(workers: int, fate: Fate) -> None:
+    assert 0 < starts_in_the_second_five_minutes(workers, fate) <= (300 / LONGEST_WAIT + 1) * workers
+
+
+@given(workers=st.integers(1, 3), fate=CRASHING)
+@settings(max_examples=20, deadline=None)
+def test_workers_that_start_and_then_crash_are_started_again_within_seconds(workers: int, fate: Fate) -> None:
+    """So there is one to answer again and again; and one failure in a second brings no more of them."""
+    starts = starts_in_the_second_five_minutes(workers, fate)
+    assert starts <= (300 / LONGEST_AFTER_READY + 1) * workers
+    assert starts >= 300 / (LONGEST_AFTER_READY + 2.0 + 4.0 + 0.1) - 1
 
 
 @given(fate=HOPELESS)
@@ -288,7 +306,7 @@ def test_templates_that_all_fail_are_started_ever_more_slowly(fate: Fate) -> Non
     """While the workers serve on."""
     kernel = Kernel(Policy(3, preload=True), GOOD)
     kernel.advance(10.0)
-    kernel.fates[1] = Fate(boots_after=fate.boots_after, fails_with=fate.fails_with or 3)
+    kernel.fates[1] = Fate(boots_after=fate.boots_after, fails_with=fate.fails_with)
     kernel.end_template(1, KILLED)
     kernel.advance(300.0)
     before = len(kernel.templates_started_at)

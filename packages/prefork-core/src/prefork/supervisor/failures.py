@@ -92,7 +92,7 @@ class Failures:
         elif fleet.policy.watched and child.ready_at is None:
             self._await_change()
         else:
-            fleet.backoff.failed(child.born, fleet.now)
+            fleet.backoff.failed(child.born, fleet.now, was_ready=child.ready_at is not None)
             wait = fleet.backoff.next_at - fleet.now
             if wait > 0 and not fleet.is_stopping:
                 fleet.say(Level.WARNING, f"the next worker starts in {seconds(wait)}")
@@ -149,7 +149,7 @@ class Failures:
             self._reloading.roll_back(f"{template}: {reason}")
         else:
             backoff = fleet.templates.backoff
-            backoff.failed(template.born, fleet.now)
+            backoff.failed(template.born, fleet.now, was_ready=template.ready_at is not None)
             wait = seconds(backoff.next_at - fleet.now)
             fleet.say(Level.WARNING, f"the next template starts in {wait}")
 
