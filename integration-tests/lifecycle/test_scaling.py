@@ -70,15 +70,6 @@ def test_winch_is_ignored_in_the_foreground(tmp_path: Path) -> None:
         assert server.workers() == workers
 
 
-def test_usr2_is_refused_with_a_word(tmp_path: Path) -> None:
-    deploy(tmp_path)
-    with Server(tmp_path, "-w 2 app:app") as server, Load(server.address) as load:
-        server.signal(signal.SIGUSR2)
-        server.wait_log("SIGUSR2 ignored")
-        load.wait()
-        load.check()
-
-
 def test_max_requests_replaces_workers_without_a_loss(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """Each successor is ready before its worker leaves, however many there are."""
     deploy(tmp_path)

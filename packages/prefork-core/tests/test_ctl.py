@@ -178,3 +178,45 @@ def test_help_explains_commands_codes_and_examples(capsys: pytest.CaptureFixture
     assert all(command.value in text for command in Command)
     assert all(f"\n  {code.value}  " in text for code in Code)
     assert "examples:" in text
+
+
+@contextmanager
+def succeeded(path: Path, by: int, **status: Any) -> Iterator[None]:
+    """Answer one client that it has been succeeded by 4712, and the next one with a status."""
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(path))
+        door.listen(2)
+        door.settimeout(PATIENCE)
+
+        def run() -> None:
+            for answer in ({"pid": 4712, "took": 1.5}, report.status(snapshot(seat(), pid=by, **status))):
+                with door.accept()[0] as sock:
+                    sock.recv(4096)
+                    sock.sendall(render_result(answer))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+
+
+def test_an_upgrade_is_done_when_the_successor_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with succeeded(tmp_path / "s", 4712):
+        assert main(["upgrade", "-s", str(tmp_path / "s")]) == Code.OK
+    assert capsys.readouterr().out == "arbiter 4712 serves, after 1.5 s\n"
+
+
+@pytest.mark.parametrize(
+    ("by", "status", "why"),
+    [(4711, {}, "4711 answers"), (4712, {"seats": ()}, "none of its workers is ready")],
+)
+def test_an_upgrade_is_not_done_when_it_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], by: int, status: dict[str, Any], why: str
+) -> None:
+    with succeeded(tmp_path / "s", by, **status):
+        assert main(["upgrade", "-s", str(tmp_path / "s")]) == Code.REFUSED
+    assert why in capsys.readouterr().err

@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(arguments)
     except PreforkError as error:
         _complain(error)
+        _tell_predecessor(error)
         return error.exit_code
 
 
@@ -115,6 +116,14 @@ def _complain(error: PreforkError) -> None:
 
         traceback.print_exception(error.__cause__)
     sys.stderr.write(f"prefork: error: {error}\n")
+
+
+def _tell_predecessor(error: PreforkError) -> None:
+    """Tell the arbiter that this process was to succeed why it does not."""
+    # Imported here: only a start that fails needs it.
+    from prefork.process import handover
+
+    handover.complain(os.environ, os.getpid(), error.message)
 
 
 def _say(text: str) -> None:

@@ -31,7 +31,7 @@ class Code(IntEnum):
     OK = 0
     """Done."""
     REFUSED = 1
-    """The server could not do it: the reload was refused or rolled back, there is no such slot."""
+    """The server could not do it: the reload was rolled back, the upgrade failed, there is no such slot."""
     USAGE = 2
     """The command line, or the configuration file that should name the socket, is wrong."""
     NO_SERVER = 3
@@ -63,6 +63,11 @@ VERBS: Final = (
     Verb(Command.STATUS, "Show version, uptime, mode, workers, queues and totals."),
     Verb(Command.WORKERS, "Show each worker: state, age, busy threads, counts, and its oldest request."),
     Verb(Command.RELOAD, "Load configuration and application anew; wait until that is done.", inf),
+    Verb(
+        Command.UPGRADE,
+        "Start the server's program anew beside it, and have that take over; wait until this has gone.",
+        inf,
+    ),
     Verb(Command.SCALE, "Change the number of workers."),
     Verb(Command.STOP, "Stop the server; wait until it has ended.", inf),
     Verb(Command.STACKS, "Show what each thread of a worker, or of all workers, does at this moment."),
@@ -72,13 +77,19 @@ VERBS: Final = (
 )
 """In the order in which `--help` shows them."""
 
+_TO_THE_END: Final = frozenset({Command.STOP, Command.UPGRADE})
+"""Done when the server that was asked has ended."""
+VERIFIED_WITHIN: Final = 10.0
+"""Seconds that the successor has to answer, after an upgrade."""
+
 _EPILOG: Final = """\
 The socket is the one of -s, else the control_socket of the configuration file of -c, else the one that
 `prefork` itself would use here: of PREFORK_CONTROL_SOCKET, prefork.conf.py, prefork.toml or pyproject.toml.
 
 exit codes:
   0  done
-  1  the server could not do it: a reload that is refused or rolled back, a slot without a worker
+  1  the server could not do it: a reload that is refused or rolled back, an upgrade that failed, a slot
+     without a worker
   2  the command line or the configuration file is wrong
   3  there is no server at the socket, or it went away
   4  the socket belongs to somebody else
@@ -121,7 +132,9 @@ def _run(arguments: argparse.Namespace) -> int:
     timeout = verb.timeout if arguments.timeout is None else arguments.timeout
     request = Request(verb.command, given)
     try:
-        result = client.ask(path, request, timeout=timeout, until_gone=verb.command is Command.STOP)
+        result = client.ask(path, request, timeout=timeout, until_gone=verb.command in _TO_THE_END)
+        if verb.command is Command.UPGRADE:
+            _verify(path, result["pid"])
     except Refused as refused:
         if arguments.json:
             _print_json({"trouble": refused.trouble.value, "why": refused.why})
@@ -132,6 +145,20 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         sys.stdout.write(SHOWN[verb.command.value](result))
     return Code.OK
+
+
+def _verify(path: str, pid: int) -> None:
+    """Ask at the same place whether the one that has taken over serves there.
+
+    Raises:
+        Refused: it does not.
+        PreforkError: it does not answer.
+    """
+    status = client.ask(path, Request(Command.STATUS, {}), timeout=VERIFIED_WITHIN)
+    if status["pid"] != pid:
+        raise Refused(Trouble.REFUSED, f"arbiter {pid} should have taken over, but {status['pid']} answers")
+    if not status["workers"]["ready"]:
+        raise Refused(Trouble.REFUSED, f"arbiter {pid} has taken over, and none of its workers is ready")
 
 
 def _configured(config: str | None) -> str:

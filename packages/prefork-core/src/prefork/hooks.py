@@ -64,6 +64,7 @@ class Process(Enum):
 
     ARBITER = "arbiter"
     WORKER = "worker"
+    SUCCESSOR = "new process"
 
 
 ServerHook: TypeAlias = Callable[[Server], object]
@@ -91,6 +92,7 @@ class Hooks:
     child_exit: ServerWorkerHook | None = None
     worker_exit: ServerWorkerHook | None = None
     nworkers_changed: NumberHook | None = None
+    pre_exec: ServerHook | None = None
     on_exit: ServerHook | None = None
 
 
@@ -160,6 +162,11 @@ _ALL: Final = (
     _hook("child_exit(server, worker)", Process.ARBITER, "when a worker has ended"),
     _hook("worker_exit(server, worker)", Process.WORKER, "before a worker exits"),
     _hook("nworkers_changed(server, new, old)", Process.ARBITER, "when the number of workers is changed"),
+    _hook(
+        "pre_exec(server)",
+        Process.SUCCESSOR,
+        "on USR2, in the new process before it becomes the new arbiter; one that raises ends the upgrade",
+    ),
     _hook("on_exit(server)", Process.ARBITER, "last of all"),
 )
 

@@ -138,12 +138,12 @@ class Server:
 
     def turn(self) -> None:
         """Wait until the arbiter has looked at everything there is."""
-        before = self.count("SIGUSR2 ignored")
-        self.send(signal.SIGUSR2)
-        eventually(lambda: self.count("SIGUSR2 ignored") > before, "a turn")
+        before = self.count("log files opened again")
+        self.send(signal.SIGUSR1)
+        eventually(lambda: self.count("log files opened again") > before, "a turn")
         # It obeys a signal before it looks at the rest; so the turn is over when the next one is obeyed.
-        self.send(signal.SIGUSR2)
-        eventually(lambda: self.count("SIGUSR2 ignored") > before + 1, "another turn")
+        self.send(signal.SIGUSR1)
+        eventually(lambda: self.count("log files opened again") > before + 1, "another turn")
 
     def reload(self) -> None:
         """Send HUP, and wait until all old workers are gone."""
@@ -483,12 +483,12 @@ def test_a_number_of_ttin_survives_a_reload(server: Server) -> None:
     assert len(server.children()) == 2
 
 
-def test_winch_and_usr2_change_nothing_in_the_foreground(server: Server) -> None:
+def test_winch_changes_nothing_in_the_foreground(server: Server) -> None:
     server.start(workers=1)
     children = server.children()
     server.send(signal.SIGWINCH)
-    server.send(signal.SIGUSR2)
-    server.says("SIGUSR2 ignored")
+    server.send(signal.SIGUSR1)
+    server.says("log files opened again")
     assert server.children() == children
 
 

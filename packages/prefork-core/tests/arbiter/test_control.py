@@ -25,6 +25,7 @@ from prefork.supervisor.messages import (
     Exit,
     Forked,
     Kill,
+    OtherLeaves,
     Policy,
     Reaped,
     Reason,
@@ -34,6 +35,11 @@ from prefork.supervisor.messages import (
     Send,
     Spawn,
     Start,
+    StartSuccessor,
+    Stop,
+    SuccessorEnded,
+    SuccessorForked,
+    SuccessorReady,
     Tick,
 )
 from prefork.supervisor.reloading import PROOF
@@ -94,6 +100,10 @@ class Arbiter:
                 self.tell(Forked(action.serial, 1000 + action.serial))
             elif isinstance(action, Exit):
                 self.exit_code = action.code
+
+    @property
+    def no_upgrade(self) -> str:
+        return self.machine.no_upgrade
 
     def reload(self) -> int | str:
         if self.refusal:
@@ -357,3 +367,90 @@ def test_a_client_that_has_gone_disturbs_nobody(tmp_path: Path) -> None:
         arbiter.ready_all()
         arbiter.wait(PROOF)
     assert arbiter.answer(Command.STATUS)["result"]["generation"] == 2
+
+
+# An upgrade
+
+
+def upgrading(folder: Path) -> tuple[Arbiter, socket.socket]:
+    """Return a server whose successor starts, and who has asked for that."""
+    arbiter = running(folder)
+    sock = arbiter.ask(Command.UPGRADE)
+    assert arbiter.of(StartSuccessor)
+    arbiter.tell(SuccessorForked(4712))
+    return arbiter, sock
+
+
+def test_an_upgrade_is_answered_when_the_server_has_nothing_left(tmp_path: Path) -> None:
+    arbiter, sock = upgrading(tmp_path)
+    with sock:
+        arbiter.wait(2.0)
+        arbiter.tell(SuccessorReady())
+        arbiter.run()
+        assert heard(sock) is None
+        assert arbiter.answer(Command.STATUS)["result"]["upgrade"] == "handing over to arbiter 4712"
+        assert arbiter.answer(Command.SCALE, workers=5)["why"] == "the server is stopping"
+        end(arbiter)
+        assert heard(sock) == {"ok": True, "result": {"pid": 4712, "took": 2.0}}
+
+
+def test_an_upgrade_that_fails_is_answered_with_the_reason(tmp_path: Path) -> None:
+    arbiter, sock = upgrading(tmp_path)
+    with sock:
+        arbiter.tell(SuccessorEnded("exit code 3"))
+        arbiter.run()
+        answer = heard(sock)
+        assert answer is not None
+        assert answer["trouble"] == "rolled-back"
+        assert answer["why"] == (
+            "the upgrade failed: arbiter 4712 ended (exit code 3); this server serves on"
+        )
+    assert arbiter.answer(Command.STATUS)["result"]["upgrade"] == "failed: arbiter 4712 ended (exit code 3)"
+
+
+def test_an_upgrade_that_fails_is_answered_when_the_successor_has_ended(tmp_path: Path) -> None:
+    arbiter, sock = upgrading(tmp_path)
+    with sock:
+        arbiter.tell(SuccessorReady())
+        arbiter.tell(OtherLeaves())
+        arbiter.run()
+        assert heard(sock) is None
+        arbiter.tell(SuccessorEnded("exit code 0"))
+        arbiter.run()
+        answer = heard(sock)
+        assert answer is not None
+        assert "arbiter 4712 stops" in answer["why"]
+
+
+def test_a_second_upgrade_is_refused(tmp_path: Path) -> None:
+    arbiter, sock = upgrading(tmp_path)
+    with sock:
+        answer = arbiter.answer(Command.UPGRADE)
+        assert (answer["trouble"], answer["why"]) == (
+            "refused",
+            "an upgrade is under way: arbiter 4712 is starting",
+        )
+        assert heard(sock) is None
+
+
+def test_who_waits_for_an_upgrade_hears_of_a_stop(tmp_path: Path) -> None:
+    arbiter, sock = upgrading(tmp_path)
+    with sock:
+        arbiter.tell(Stop())
+        arbiter.tell(SuccessorEnded("exit code 0"))
+        arbiter.run()
+        answer = heard(sock)
+        assert answer is not None
+        assert answer["why"] == "the upgrade was given up: the server is stopping"
+
+
+def test_the_socket_of_a_successor_goes_to_its_place(tmp_path: Path) -> None:
+    old = Arbiter(tmp_path)
+    new = open_control(old.path + ".2", 0.0)
+    with pytest.raises(ConfigError, match=r"cannot take .*control\.sock: Address already in use"):
+        new.move(".2", in_use=False)
+    new.move(".2", in_use=True)
+    old.control.shut()
+    assert os.listdir(tmp_path) == ["control.sock"]
+    new.shut()
+    assert os.listdir(tmp_path) == []

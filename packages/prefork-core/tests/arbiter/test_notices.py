@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from math import inf
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,7 +55,9 @@ class Manager:
 class Server:
     """A supervisor whose forks succeed, its manager, and a clock that moves by hand."""
 
-    def __init__(self, workers: int = 2, *, manager: Manager | None = None, **policy: Any) -> None:
+    def __init__(
+        self, workers: int = 2, *, manager: Manager | None = None, waits: bool = False, **policy: Any
+    ) -> None:
         self.policy = Policy(workers, **policy)
         self.machine = Machine(self.policy)
         self.fleet = self.machine.fleet
@@ -62,7 +65,7 @@ class Server:
         self.busy = 0
         self.manager = manager or Manager()
         anyone: Any = self.manager
-        self.notices = Notices(anyone)
+        self.notices = Notices(anyone, waits=waits)
         self.tell(Start())
 
     def tell(self, event: Event) -> None:
@@ -249,3 +252,24 @@ def test_a_reason_of_several_lines_does_not_become_a_state() -> None:
     fleet = running().fleet
     line = status_line(fleet, lambda: 0, "no\nREADY=1")
     assert line == "2 workers ready, 0 busy, generation 1; the last reload was refused: no"
+
+
+def test_one_that_succeeds_another_says_nothing_before_it_has_taken_over() -> None:
+    """Until then systemd would take its words for the other one's, or its end for the service's."""
+    server = Server(waits=True, manager=Manager(watchdog=4.0))
+    server.ready()
+    server.notices.serving()
+    server.notices.stopping()
+    assert server.turn(60.0) == []
+    assert server.notices.next_at == inf
+    server.notices.take_over(server.fleet)
+    assert server.manager.heard() == ["READY=1", f"MAINPID={os.getpid()}"]
+    assert {"WATCHDOG=1", SERVES} <= set(server.turn())
+
+
+def test_one_that_has_taken_over_before_it_could_answer_is_ready_later() -> None:
+    server = Server(waits=True)
+    server.notices.take_over(server.fleet)
+    assert server.manager.heard() == []
+    server.notices.serving()
+    assert server.manager.heard() == ["READY=1", f"MAINPID={os.getpid()}"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from simulated_arbiter import Kindred
 from supervised import KILLED
 
 from prefork.supervisor.children import SERVING, State
@@ -44,6 +45,7 @@ from prefork.supervisor.messages import (
     Spawn,
     Start,
     StartTemplate,
+    Stop,
     StopTemplate,
     TemplateEnded,
     TemplateFailed,
@@ -55,6 +57,8 @@ from prefork.supervisor.messages import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from prefork.supervisor.children import Child
 
 SLOTS = 40
 BOOT_TIMEOUT = 20.0
@@ -131,8 +135,8 @@ class Scheduled:
 class Kernel:
     """Runs a machine against processes, with time that only moves when nothing is left to do."""
 
-    def __init__(self, policy: Policy, fate: Fate) -> None:
-        self.machine = Machine(policy, slots=SLOTS)
+    def __init__(self, policy: Policy, fate: Fate, *, predecessor: int = 0) -> None:
+        self.machine = Machine(policy, slots=SLOTS, predecessor=predecessor)
         self.fleet = self.machine.fleet
         self.fates = {1: fate}
         self.preloads = {1: policy.preload}
@@ -150,6 +154,8 @@ class Kernel:
         """By how much all operators together may have moved the bounds."""
         self.floor = 0
         """So many must serve during a reload."""
+        self.kindred = Kindred(self)
+        self.asked_to_stop = False
         self._agenda: list[Scheduled] = []
         self._numbers = itertools.count()
         self._pids = itertools.count(1000)
@@ -178,6 +184,7 @@ class Kernel:
 
     def tell(self, event: Event) -> None:
         serving_before = self.count_serving()
+        self.asked_to_stop |= isinstance(event, Stop)
         events = [event]
         while events:
             event = events.pop(0)
@@ -213,6 +220,7 @@ class Kernel:
                 self.end_template(generation, KILLED)
             case Exit(code):
                 self.exit_code = code
+                self.kindred.check_end(asked=self.asked_to_stop or code != 0)
             case Serving():
                 assert not self.served, "ready was announced twice"
                 self.served = True
@@ -220,6 +228,8 @@ class Kernel:
                 assert generation not in self.gone
                 assert generation != self.fleet.generation
                 self.gone.add(generation)
+            case _:
+                return self.kindred.act(action)
         return None
 
     def _explain(self, serial: int) -> None:
@@ -471,6 +481,12 @@ class Kernel:
 
     # -------------------------------------------------- what must hold
 
+    def ready(self) -> list[Child]:
+        return self.fleet.children.among(State.READY)
+
+    def next_pid(self) -> int:
+        return next(self._pids)
+
     def count_serving(self) -> int:
         """Count the workers that serve, as far as the machine can know, and that nobody has harmed."""
         return sum(
@@ -494,6 +510,7 @@ class Kernel:
             known = {child.serial for child in fleet.children}
             assert set(self.processes) <= known, "a worker is forgotten"
             assert set(self.templates) <= fleet.templates.generations(), "a template is forgotten"
+        self.kindred.check()
         slots = [child.slot for child in fleet.children]
         assert len(slots) == len(set(slots)), "two workers share a slot"
         if fleet.rollout is not None:

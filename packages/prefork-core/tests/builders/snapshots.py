@@ -42,6 +42,7 @@ def snapshot(*seats: Seat, **other: Any) -> Snapshot:
         "generation": 1,
         "target": len(seats),
         "rolled_back": "",
+        "upgrade": "",
         "seats": seats,
         "listeners": (Listening("http://127.0.0.1:8000", 3, closing=False),),
         "totals": Totals(100, 2, 1, 0.5, 10),

@@ -41,9 +41,9 @@ class Server:
     Each method returns the actions of its step. `booting`, `serving`, `leaving` are serials.
     """
 
-    def __init__(self, workers: int = 2, *, slots: int = 1024, **policy: Any) -> None:
+    def __init__(self, workers: int = 2, *, slots: int = 1024, predecessor: int = 0, **policy: Any) -> None:
         self.policy = Policy(workers, **policy)
-        self.machine = Machine(self.policy, slots=slots)
+        self.machine = Machine(self.policy, slots=slots, predecessor=predecessor)
         self.fleet = self.machine.fleet
         self.now = 100.0
         self.said: list[Say] = []

@@ -169,3 +169,16 @@ def test_the_end_of_the_server_can_be_waited_for(tmp_path: Path) -> None:
         assert ask(path(tmp_path), STATUS, timeout=PATIENCE, until_gone=True) == {"exit_code": 0}
         assert ended.is_set()
     timer.join()
+
+
+def test_the_end_of_a_server_that_refuses_is_not_waited_for(tmp_path: Path) -> None:
+    refused = threading.Event()
+
+    def serve(sock: socket.socket) -> None:
+        answering(render_refusal(Refused(Trouble.ROLLED_BACK, "exit code 3")))(sock)
+        assert refused.wait(PATIENCE), "it waits for more"
+
+    with listening(path(tmp_path), serve):
+        with pytest.raises(Refused, match="exit code 3"):
+            ask(path(tmp_path), STATUS, timeout=PATIENCE, until_gone=True)
+        refused.set()

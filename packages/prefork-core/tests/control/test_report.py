@@ -47,6 +47,7 @@ def test_a_status_has_all_facts_as_json() -> None:
         "mode": "running",
         "generation": 1,
         "rolled_back": "exit code 3",
+        "upgrade": None,
         "workers": {"target": 0, **dict.fromkeys(STATES, 0)},
         "listeners": [{"url": "http://127.0.0.1:8000", "waiting": 3, "closing": False}],
         "requests": 100,

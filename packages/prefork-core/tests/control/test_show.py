@@ -49,6 +49,13 @@ def test_a_status_names_the_reason_of_a_roll_back_and_what_is_not_known() -> Non
     assert "queue time  not measured\n" in text
 
 
+@pytest.mark.parametrize("upgrade", ["arbiter 4712 is ready beside this one", ""])
+def test_a_status_says_how_far_an_upgrade_is(upgrade: str) -> None:
+    text = show.status(report.status(snapshot(upgrade=upgrade)))
+    assert (f"upgrade     {upgrade}\n" in text) == bool(upgrade)
+    assert ("upgrade" in text) == bool(upgrade)
+
+
 def test_without_kills_the_status_says_so() -> None:
     assert "kills       none\n" in show.status(report.status(snapshot(kills={"timeout": 0})))
 
@@ -98,6 +105,7 @@ def test_there_is_a_text_for_every_command() -> None:
 
 def test_what_was_done_is_said_in_a_line() -> None:
     assert show.reload({"generation": 3, "took": 2.04}) == "generation 3 serves, after 2.0 s\n"
+    assert show.upgrade({"pid": 4712, "took": 2.04}) == "arbiter 4712 serves, after 2.0 s\n"
     assert show.scale({"target": 3, "was": 2}) == "workers: 3 (were 2)\n"
     assert show.stop({"exit_code": 0}) == "stopped: exit code 0\n"
     assert show.kill_slot({"pid": 7, "slot": 1}).startswith("worker 7 in slot 1 is being killed")

@@ -14,7 +14,17 @@ from folders import public_folder
 from serving import Forked
 
 from prefork.errors import ConfigError
-from prefork.net.listener import Address, Family, Listener, adopt, open_listener, parse_bind, stop_queueing
+from prefork.net.listener import (
+    Address,
+    Family,
+    Listener,
+    adopt,
+    move,
+    open_listener,
+    parse_bind,
+    stop_queueing,
+    take_over,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -477,3 +487,76 @@ def test_an_adopted_socket_goes_on_queueing() -> None:
     connect(listener).close()
     listener.close(unlink=True)
     theirs.close()
+
+
+# In an upgrade
+
+
+def test_a_listener_that_another_arbiter_has_too_is_not_ended_for_it(tmp_path: Path) -> None:
+    for address in (ANY_PORT, unix(tmp_path / "web.sock")):
+        listener = listen(address)
+        listener.hold(held=True)
+        stop_queueing(listener)
+        found = [listener.is_quiet]
+        connect(listener).close()
+        listener.unlink()
+        connect(listener).close()
+        listener.hold(held=False)
+        stop_queueing(listener)
+        assert [*found, listener.is_quiet] == [False, True]
+        listener.close(unlink=True)
+    assert not (tmp_path / "web.sock").exists()
+
+
+def test_every_process_of_a_server_sees_that_a_listener_is_held() -> None:
+    """So a worker that has lost its arbiter leaves the socket to the other one."""
+    listener = listen()
+
+    def stop() -> int:
+        while not listener.is_held:
+            select.select([], [], [], 0.01)
+        stop_queueing(listener)
+        return int(listener.is_quiet)
+
+    with Forked(stop) as worker:
+        listener.hold(held=True)
+        assert worker.status() == 0
+    listener.close(unlink=True)
+
+
+def test_a_listener_is_taken_over_with_its_address_and_path(tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    old = listen(unix(path))
+    new = take_over(os.dup(old.sock.fileno()), str(old.address), old.inode, 5)
+    assert (new.address, new.url, new.inode) == (old.address, f"unix:{path}", old.inode)
+    assert not new.sock.getblocking()
+    assert not new.sock.get_inheritable()
+    old.close(unlink=False)
+    connect(new).close()
+    new.close(unlink=True)
+    assert not path.exists()
+
+
+def test_a_socket_goes_to_the_place_of_another_one(tmp_path: Path) -> None:
+    """Nobody who connects meanwhile finds nothing, and the other one leaves the path alone."""
+    path = tmp_path / "control"
+    old, new = listen(unix(path)), listen(unix(tmp_path / "control.2"))
+    with pytest.raises(OSError, match="Address already in use"):
+        move(new, str(path), in_use=False)
+    move(new, str(path), in_use=True)
+    old.close(unlink=True)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        accept(new).close()
+    assert [found.name for found in tmp_path.iterdir()] == ["control"]
+    new.close(unlink=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_socket_goes_to_the_place_of_one_that_is_dead(tmp_path: Path) -> None:
+    old, new = listen(unix(tmp_path / "control")), listen(unix(tmp_path / "control.2"))
+    old.close(unlink=False)
+    move(new, str(tmp_path / "control"), in_use=False)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "control"))
+    new.close(unlink=True)

@@ -138,3 +138,45 @@ def test_the_file_is_removed_after_the_folder_was_changed(
     monkeypatch.chdir("/")
     pidfile.remove()
     assert not (tmp_path / "server.pid").exists()
+
+
+def test_a_pidfile_goes_to_the_place_of_one_whose_holder_is_dead(tmp_path: Path) -> None:
+    path, beside = tmp_path / "server.pid", tmp_path / "server.pid.2"
+    kill(held_by_a_child(str(path)))
+    pidfile = Pidfile(str(beside))
+    pidfile.write(4712)
+    pidfile.move(str(path))
+    assert (path.read_text(), beside.exists()) == ("4712\n", False)
+    with pytest.raises(ConfigError, match=r"another server holds it \(pid 4712\)"):
+        Pidfile(str(path))
+    pidfile.remove()
+    assert not path.exists()
+
+
+def test_it_does_not_go_where_another_server_is(tmp_path: Path) -> None:
+    path, beside = tmp_path / "server.pid", tmp_path / "server.pid.2"
+    pid = held_by_a_child(str(path))
+    pidfile = Pidfile(str(beside))
+    with pytest.raises(ConfigError, match=rf"server\.pid: another server holds it \(pid {pid}\)"):
+        pidfile.move(str(path))
+    assert (path.read_text(), pidfile.path) == (f"{pid}\n", str(beside))
+    kill(pid)
+    pidfile.remove()
+
+
+def test_it_goes_where_another_server_is_that_lets_it(tmp_path: Path) -> None:
+    """That one then leaves the file alone, which is not its own any more."""
+    path, beside = tmp_path / "server.pid", tmp_path / "server.pid.2"
+    old, new = Pidfile(str(path)), Pidfile(str(beside))
+    new.write(4712)
+    new.move(str(path), in_use=True)
+    old.remove()
+    assert path.read_text() == "4712\n"
+    new.remove()
+
+
+def test_without_a_file_there_it_goes_too(tmp_path: Path) -> None:
+    pidfile = Pidfile(str(tmp_path / "server.pid.2"))
+    pidfile.move(str(tmp_path / "server.pid"))
+    assert [path.name for path in tmp_path.iterdir()] == ["server.pid"]
+    pidfile.remove()

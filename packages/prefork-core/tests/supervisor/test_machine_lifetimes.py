@@ -12,13 +12,25 @@ from math import inf
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from simulated_arbiter import Course
 from simulated_kernel import BOOT_TIMEOUT, GOOD, GRACEFUL_TIMEOUT, Fate, Kernel
 from supervised import KILLED
 
 from prefork.supervisor.backoff import LONGEST_AFTER_READY, LONGEST_WAIT
 from prefork.supervisor.children import State
 from prefork.supervisor.fleet import Mode
-from prefork.supervisor.messages import Death, Park, Policy, Report, Reported, Resize, Stop, TemplateReady
+from prefork.supervisor.kinship import Phase as Kin
+from prefork.supervisor.messages import (
+    Death,
+    Park,
+    Policy,
+    Report,
+    Reported,
+    Resize,
+    Stop,
+    TemplateReady,
+    Upgrade,
+)
 
 LIFETIMES = int(os.environ.get("PREFORK_LIFETIMES", "500"))
 LATE = BOOT_TIMEOUT + GRACEFUL_TIMEOUT
@@ -57,15 +69,25 @@ POLICIES = st.builds(
 )
 
 
+COURSES = st.builds(
+    Course,
+    boots_after=st.sampled_from([0.0, 1.0, 1.0, 10.0, None]),
+    fails=st.sampled_from([False, False, True]),
+    leaves_after=st.sampled_from([0.0, 0.5, 8.0, None]),
+)
+
+
 class Lifetimes(RuleBasedStateMachine):
     """An operator, and bad luck."""
 
     kernel: Kernel
     ends_calmly = False
 
-    @initialize(policy=POLICIES, fate=FATES, ends_calmly=st.booleans())
-    def start(self, policy: Policy, fate: Fate, *, ends_calmly: bool) -> None:
-        self.kernel = Kernel(policy, fate)
+    @initialize(
+        policy=POLICIES, fate=FATES, predecessor=st.sampled_from([0, 0, 0, 77]), ends_calmly=st.booleans()
+    )
+    def start(self, policy: Policy, fate: Fate, predecessor: int, *, ends_calmly: bool) -> None:
+        self.kernel = Kernel(policy, fate, predecessor=predecessor)
         self.ends_calmly = ends_calmly
 
     def runs(self) -> bool:
@@ -110,6 +132,33 @@ class Lifetimes(RuleBasedStateMachine):
     @rule()
     def park(self) -> None:
         self.kernel.tell(Park())
+
+    @precondition(runs)
+    @rule(course=COURSES, hand_over=st.booleans())
+    def upgrade(self, course: Course, *, hand_over: bool) -> None:
+        self.kernel.kindred.course = course
+        self.kernel.tell(Upgrade(hand_over))
+
+    @precondition(runs)
+    @rule()
+    def the_successor_dies(self) -> None:
+        self.kernel.kindred.end()
+
+    @precondition(runs)
+    @rule()
+    def the_successor_is_stopped(self) -> None:
+        self.kernel.kindred.leave()
+
+    @precondition(runs)
+    @rule()
+    def the_predecessor_is_stopped(self) -> None:
+        if self.kernel.fleet.kinship.phase is Kin.SUCCEEDING:
+            self.kernel.kindred.predecessor_leaves()
+
+    @precondition(runs)
+    @rule()
+    def the_predecessor_goes(self) -> None:
+        self.kernel.kindred.predecessor_goes()
 
     @rule(number=st.integers(0, 50))
     def kill_a_worker(self, number: int) -> None:

@@ -20,10 +20,11 @@ from prefork.arbiter.facade import ServerFacade, run_hook
 from prefork.arbiter.generation import Generation
 from prefork.arbiter.loop import Loop
 from prefork.arbiter.notices import Notices
+from prefork.arbiter.upgrade import BESIDE, Kin
 from prefork.errors import ConfigError, ExitCode, PreforkError
 from prefork.net.listener import Family, adopt
 from prefork.observe.log import open_logs
-from prefork.process import systemd
+from prefork.process import handover, relaunch, systemd
 from prefork.process.daemon import Starter, daemonize
 from prefork.process.kernel import Unix
 from prefork.process.pidfile import Pidfile
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
 TRIES: Final = 5
 """To listen on an address that another process still has: after a kill -9 of the arbiter its
 workers finish what they have in hand."""
+_OF_THIS_PROCESS: Final = frozenset(
+    {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
+)
+"""Variables that mean nothing to another process."""
 WAIT: Final = 1.0
 """Seconds between two of them."""
 
@@ -112,6 +117,7 @@ class Boot:
         self._environ = dict(environ)
         self._entry = entry
         self._start = start_folder(environ)
+        self._kin: Kin | None = None
         self._starter: Starter | None = None
         self._pidfile: Pidfile | None = None
         self._logs: Logs | None = None
@@ -134,13 +140,16 @@ class Boot:
         """
         settings = self._loaded.settings
         descriptors = systemd.take_descriptors(os.environ, os.getpid())
-        self._notices = Notices(systemd.Manager(os.environ, os.getpid()))
+        manager = systemd.Manager(os.environ, os.getpid())
+        kin = self._kin = self._meet_predecessor(manager)
+        self._notices = Notices(manager, waits=bool(kin.predecessor))
         checked = generations.check(settings)
         folder = generations.enter_folder(settings, self._start)
         if settings.umask is not None:
             os.umask(settings.umask)
-        self._hold_pidfile(settings)
-        self._become_daemon(settings)
+        self._hold_pidfile(settings, kin)
+        if not kin.predecessor:  # which is one already, and waits for this very process
+            self._become_daemon(settings)
         logs = self._logs = open_logs(settings, checked.owner)
         _warn(logs, self._loaded, checked.worker_type)
         self._write_pidfile(logs)
@@ -161,18 +170,25 @@ class Boot:
         server.num_workers = checked.workers.workers
         self._say_starting(first)
         self._run_on_starting(first, server)
-        first = replace(first, listeners=self._listen(settings, checked.owner, descriptors))
+        first = replace(first, listeners=self._listen(settings, checked.owner, descriptors, kin))
         server.address = [listener.sock.getsockname() for listener in first.listeners]
         self._say_listening(first)
-        self._open_control(first)
-        return self._make_loop(first, server).run()
+        self._open_control(first, kin)
+        return self._make_loop(first, server, kin).run()
 
     # ------------------------------------------------------------ the steps
 
-    def _hold_pidfile(self, settings: Settings) -> None:
+    def _meet_predecessor(self, manager: systemd.Manager) -> Kin:
+        """Learn how this process can be started again, and what an arbiter before it has left."""
+        before = handover.take(os.environ, os.getpid())
+        environ = {name: value for name, value in self._environ.items() if name not in _OF_THIS_PROCESS}
+        launch = relaunch.of_this_process(self._start, {**environ, **manager.for_successor()})
+        return Kin(self._kernel, launch, before)
+
+    def _hold_pidfile(self, settings: Settings, kin: Kin) -> None:
         """Lock it before anything else that a second server could disturb."""
         if settings.pidfile is not None:
-            self._pidfile = Pidfile(settings.pidfile)
+            self._pidfile = Pidfile(settings.pidfile + (BESIDE if kin.predecessor else ""))
 
     def _become_daemon(self, settings: Settings) -> None:
         if not settings.daemon:
@@ -203,14 +219,22 @@ class Boot:
             raise ConfigError(f"the hook on_starting failed: {error!r}") from error
 
     def _listen(
-        self, settings: Settings, owner: Owner | None, descriptors: Sequence[int]
+        self, settings: Settings, owner: Owner | None, descriptors: Sequence[int], kin: Kin
     ) -> Sequence[Listener]:
+        handed, activated = kin.listeners(settings.backlog)
         if descriptors:
-            self._inherited = self._listeners = [adopt(fd, settings.backlog) for fd in descriptors]
-            return self._inherited
+            handed, activated = [adopt(fd, settings.backlog) for fd in descriptors], True
+        if activated:
+            self._inherited = self._listeners = handed
+        else:
+            self._open_listeners(settings, owner, handed)
+        kin.keep(self._listeners)
+        return self._listeners
+
+    def _open_listeners(self, settings: Settings, owner: Owner | None, handed: Sequence[Listener]) -> None:
         for tries_left in reversed(range(TRIES)):
             try:
-                self._listeners = generations.open_listeners(settings, owner)
+                self._listeners = generations.open_listeners(settings, owner, handed)
                 break
             except ConfigError as error:
                 in_use = getattr(error.__cause__, "errno", None) == errno.EADDRINUSE
@@ -218,19 +242,19 @@ class Boot:
                     raise
                 self._log_error(f"{error.message}: trying again")
                 time.sleep(WAIT)
-        return self._listeners
 
-    def _open_control(self, first: Generation) -> None:
+    def _open_control(self, first: Generation, kin: Kin) -> None:
         path = first.settings.control_socket
         if path is None:
             return
+        path += BESIDE if kin.predecessor else ""
         # Imported here: few servers have one, and it needs json.
         from prefork.arbiter.control import MODE, open_control
 
         self._control = open_control(path, self._kernel.now())
         first.logs.error.info("control socket %s (mode %o)", path, MODE)
 
-    def _make_loop(self, first: Generation, server: ServerFacade) -> Loop:
+    def _make_loop(self, first: Generation, server: ServerFacade, kin: Kin) -> Loop:
         self._inbox = Inbox()
         self._loop = Loop(
             kernel=self._kernel,
@@ -244,6 +268,9 @@ class Boot:
             notices=self._notices,
             started=self._say_started,
             control=self._control,
+            kin=kin,
+            activated=self._inherited,
+            promote=self._promote,
         )
         return self._loop
 
@@ -264,6 +291,21 @@ class Boot:
             self._starter.close()
         if self._control is not None:
             self._control.close_in_child()
+        if self._kin is not None:
+            self._kin.close_in_child()
+
+    def _promote(self) -> None:
+        """Take the predecessor's place at its paths."""
+        kin = self._kin
+        assert kin is not None
+        kin.await_end()
+        try:
+            if self._pidfile is not None:
+                self._pidfile.move(self._pidfile.path.removesuffix(BESIDE), in_use=kin.is_linked)
+            if self._control is not None:
+                self._control.move(BESIDE, in_use=kin.is_linked)
+        except PreforkError as error:
+            self._log_error(f"cannot take the predecessor's place: {error}")
 
     def _say_started(self) -> None:
         """Let the command return that has started a daemon."""
@@ -286,8 +328,8 @@ class Boot:
     def _say_listening(self, first: Generation) -> None:
         for listener in first.listeners:
             address = listener.address
-            detail = " (inherited)" if address.family is Family.FD else ""
-            if address.family is Family.UNIX and not address.host.startswith("\0"):
+            detail = " (inherited)" if address.family is Family.FD or listener.is_held else ""
+            if address.family is Family.UNIX and not address.host.startswith("\0") and not detail:
                 detail = f" (mode {first.settings.unix_socket_mode:o})"
             first.logs.error.info("listening on %s%s", listener.url, detail)
 
@@ -308,6 +350,7 @@ class Boot:
             return
         server.log.info("stopped: exit code %d", code)
         run_hook(loop.generations[-1].hooks, "on_exit", server.log, server)
+        self._step_down(loop, code)
         if self._starter is not None:
             self._starter.tell(code, "prefork: error: no worker could boot, see errorlog\n" if code else "")
         for generation in loop.generations:
@@ -318,6 +361,18 @@ class Boot:
         if self._control is not None:
             self._control.farewell(code, self._kernel.now())
 
+    def _step_down(self, loop: Loop, code: int) -> None:
+        """Give this one's place to a successor; or say why there is none for a predecessor."""
+        kin, kinship = self._kin, loop.fleet.kinship
+        if kin is None:
+            return
+        if code:
+            kin.tell_failed("no worker could boot, see its error log")
+        if kinship.has_ready:
+            # Only now: a successor that ends before it is the main process does not end the service.
+            self._notices.hand_over(kinship.other)
+            kin.step_down()
+
     def fail(self, error: BaseException) -> None:
         """Undo the steps before the one that failed.
 
@@ -327,6 +382,8 @@ class Boot:
         code = error.exit_code if isinstance(error, PreforkError) else ExitCode.CRASH
         if self._logs is not None and self._loaded.settings.errorlog != "-":
             self._log_error(f"could not start: {error}")
+        if self._kin is not None:
+            self._kin.tell_failed(error.message if isinstance(error, PreforkError) else repr(error))
         if self._starter is not None:
             self._starter.tell(code, f"prefork: error: {error}\n")
         generations.close_listeners(self._listeners)

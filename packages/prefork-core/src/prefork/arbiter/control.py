@@ -23,7 +23,8 @@ from prefork.net.peer import peer_uid
 from prefork.settings.show import described
 from prefork.supervisor.children import State
 from prefork.supervisor.fleet import Mode
-from prefork.supervisor.messages import Discard, Resize, Stop
+from prefork.supervisor.kinship import Phase
+from prefork.supervisor.messages import Discard, Resize, Stop, Upgrade
 
 if TYPE_CHECKING:
     import selectors
@@ -70,6 +71,10 @@ class Arbiter(Protocol):
     def kills(self) -> Mapping[Reason, int]:
         """How many workers were ended by force since the start, by reason."""
 
+    @property
+    def no_upgrade(self) -> str:
+        """Why there can be no upgrade now; empty when there can."""
+
     def tell(self, event: Event) -> None:
         """Tell the machine, and do what it answers."""
 
@@ -99,15 +104,19 @@ class Control:
 
     Args:
         server: its clients.
+        path: of its socket.
         now: monotonic seconds.
     """
 
-    def __init__(self, server: ControlServer, now: float) -> None:
+    def __init__(self, server: ControlServer, path: str, now: float) -> None:
         self._server = server
+        self._path = path
         self._began = now
         self._started = time.time()
         self._pid = os.getpid()
         self._reloading: dict[Conversation, _Reloading] = {}
+        self._upgrading: dict[Conversation, float] = {}
+        """Who waits for an upgrade, and since when."""
         self._stopping: list[Conversation] = []
         self._collecting: dict[Conversation, _Collecting] = {}
 
@@ -178,9 +187,15 @@ class Control:
             raise Refused(Trouble.REFUSED, begun)
         self._reloading[client] = _Reloading(begun, now)
 
+    def _upgrade(self, client: Conversation, _given: Mapping[str, int], now: float) -> None:
+        if why := self._arbiter.no_upgrade:
+            raise Refused(Trouble.REFUSED, why)
+        self._arbiter.tell(Upgrade(hand_over=True))
+        self._upgrading[client] = now
+
     def _scale(self, _client: Conversation, given: Mapping[str, int], _now: float) -> dict[str, Any]:
         fleet = self._arbiter.fleet
-        if fleet.mode not in _UP:
+        if fleet.is_going:
             raise Refused(Trouble.REFUSED, "the server is stopping")
         was = fleet.target
         self._arbiter.tell(Resize(given["workers"] - was))
@@ -223,6 +238,7 @@ class Control:
         Command.METRICS: _metrics,
         Command.SETTINGS: _settings,
         Command.RELOAD: _reload,
+        Command.UPGRADE: _upgrade,
         Command.SCALE: _scale,
         Command.STOP: _stop,
         Command.KILL_SLOT: _kill_slot,
@@ -245,7 +261,7 @@ class Control:
     # ------------------------------------------------------------ what takes its time
 
     def _tell_outcomes(self, now: float) -> None:
-        """Answer those whose reload has come to its end, and those whose stacks are here."""
+        """Answer those whose reload or upgrade has come to its end, and those whose stacks are here."""
         for client, collecting in list(self._collecting.items()):
             if len(collecting.found) == collecting.wanted:
                 del self._collecting[client]
@@ -261,6 +277,20 @@ class Control:
             if result is not None:
                 del self._reloading[client]
                 client.answer(result, now)
+        failed = self._failed_upgrade() if self._upgrading else None
+        if failed is not None:
+            for client in self._upgrading:
+                client.refuse(failed, now)
+            self._upgrading.clear()
+
+    def _failed_upgrade(self) -> Refused | None:
+        """Return what became of an upgrade; None while it is under way, or is to be told at the end."""
+        kinship = self._arbiter.fleet.kinship
+        if kinship.phase is not Phase.ALONE:
+            return None
+        if not kinship.failure:
+            return Refused(Trouble.REFUSED, "the upgrade was given up: the server is stopping")
+        return Refused(Trouble.ROLLED_BACK, f"the upgrade failed: {kinship.failure}; this server serves on")
 
     def _outcome(self, waits_for: _Reloading, now: float) -> dict[str, Any] | None:
         """Return what became of a reload, None while it is under way."""
@@ -294,6 +324,29 @@ class Control:
             client.answer({"exit_code": code}, now)
         for client in self._reloading:
             client.refuse(Refused(Trouble.REFUSED, f"the server has ended with exit code {code}"), now)
+        kinship = self._arbiter.fleet.kinship
+        for client, began in self._upgrading.items():
+            if kinship.has_ready:
+                client.answer({"pid": kinship.other, "took": round(now - began, 3)}, now)
+            else:
+                client.refuse(Refused(Trouble.REFUSED, f"the server has ended with exit code {code}"), now)
+
+    def move(self, from_suffix: str, *, in_use: bool) -> None:
+        """Give the socket the path without its suffix.
+
+        Args:
+            from_suffix: what it has at its end.
+            in_use: whether another arbiter is there that has agreed.
+
+        Raises:
+            ConfigError: somebody else is there, or it cannot be replaced.
+        """
+        path = self._path.removesuffix(from_suffix)
+        try:
+            self._server.move(path, in_use=in_use)
+        except OSError as error:
+            raise ConfigError(f"control_socket: cannot take {path}: {error.strerror}") from error
+        self._path = path
 
     def close_in_child(self) -> None:
         """Close after a fork what is the arbiter's."""
@@ -320,7 +373,7 @@ def open_control(path: str, now: float) -> Control:
     except ConfigError as error:
         hint = "each server needs a path of its own, in a folder that it may write to"
         raise ConfigError(f"control_socket: {error.message}", hint=hint) from error
-    return Control(ControlServer(door, _may_ask), now)
+    return Control(ControlServer(door, _may_ask), address.host, now)
 
 
 def _may_ask(sock: socket.socket) -> bool:

@@ -39,6 +39,7 @@ from prefork.supervisor.messages import (
     Gone,
     HungUp,
     Kill,
+    KillSuccessor,
     KillTemplate,
     Order,
     Park,
@@ -55,22 +56,30 @@ from prefork.supervisor.messages import (
     Serving,
     Spawn,
     Start,
+    StartSuccessor,
     StartTemplate,
     Stop,
     Stopping,
     StopQueueing,
+    StopSuccessor,
     StopTemplate,
+    SuccessorFailed,
+    TakeOver,
+    TellReady,
     TemplateEnded,
     TemplateFailed,
     Tick,
+    Upgrade,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from prefork.arbiter.control import Control
     from prefork.arbiter.generation import Generation
     from prefork.arbiter.notices import Notices
+    from prefork.arbiter.upgrade import Kin
+    from prefork.net.listener import Listener
     from prefork.process.kernel import Kernel
     from prefork.process.scoreboard import Scoreboard
     from prefork.process.signals import Inbox
@@ -98,6 +107,9 @@ class Loop:
         notices: what the service manager hears.
         started: to be called when the first worker is ready.
         control: the control socket; None when there is none.
+        kin: the arbiter before or after this one.
+        activated: listeners from systemd.
+        promote: takes the place of a predecessor that has gone.
     """
 
     def __init__(  # noqa: PLR0913 (each is another seam)
@@ -114,6 +126,9 @@ class Loop:
         notices: Notices,
         started: Callable[[], None],
         control: Control | None,
+        kin: Kin,
+        activated: Sequence[Listener],
+        promote: Callable[[], None],
     ) -> None:
         self._kernel = kernel
         self._inbox = inbox
@@ -124,7 +139,9 @@ class Loop:
         self._log = server.log
         self._selector = selectors.DefaultSelector()
         self._selector.register(inbox, selectors.EVENT_READ, None)
-        self._machine = Machine(first.policy, generation=first.number, slots=board.size)
+        self._machine = Machine(
+            first.policy, generation=first.number, slots=board.size, predecessor=kin.predecessor
+        )
         self._fleet = self._machine.fleet
         self._brood = Brood(
             kernel=kernel,
@@ -142,6 +159,10 @@ class Loop:
         self._title = ""
         self._serving = 0
         self._exit_code: int | None = None
+        self._kin = kin
+        self._activated = activated
+        self._promote = promote
+        kin.attach(self._selector)
         self._control = control
         if control is not None:
             control.attach(self, self._selector)
@@ -167,6 +188,11 @@ class Loop:
         return self._board.kills
 
     @property
+    def no_upgrade(self) -> str:
+        """Why there can be no upgrade now; empty when there can."""
+        return self._machine.no_upgrade
+
+    @property
     def generations(self) -> list[Generation]:
         """All generations that have something open, oldest first."""
         return self._succession.all()
@@ -179,6 +205,8 @@ class Loop:
         """
         try:
             self._step(Start())
+            if by := self._kin.moved(self.present.policy):
+                self._step(Resize(by))
             self._keep_lookout()
             while self._exit_code is None:
                 try:
@@ -221,6 +249,9 @@ class Loop:
                 self._brood.read_stacks(key.data, now)
             elif isinstance(key.data, Template):
                 self._listen_to_template(key.data)
+            elif key.data is self._kin:
+                for event in self._kin.hear():
+                    self._step(event)
         # Signals before deaths: a stop that the whole process group got explains why workers end.
         for command in self._inbox.read():
             self._obey(command)
@@ -294,6 +325,10 @@ class Loop:
             return None
         if self._lookout.ended(pid, death, self._kernel.now()):
             return None
+        ended = self._kin.ended(pid, death)
+        if ended is not None:
+            self._step(ended)
+            return None
         worker = self._brood.take(pid)
         if worker is None:
             for unnamed in self._brood.unnamed():  # it may have said its pid before it died
@@ -331,12 +366,12 @@ class Loop:
                 self._step(Resize(1))
             case Command.FEWER:
                 self._step(Resize(-1))
-            case Command.PARK if self.present.settings.daemon:
+            case Command.PARK if self.present.settings.daemon or self._fleet.kinship.has_ready:
                 self._step(Park())
             case Command.PARK:
                 self._log.debug("SIGWINCH ignored: this is no daemon, so it may be a resized terminal")
             case Command.UPGRADE:
-                self._log.warning("SIGUSR2 ignored: prefork has no binary upgrade; SIGHUP reloads")
+                self._step(Upgrade())
             case Command.REAP:
                 pass  # done on every turn
 
@@ -346,7 +381,7 @@ class Loop:
         Returns:
             The number of the new generation; or why there is none, and everything stays as it was.
         """
-        if self._fleet.mode not in {Mode.STARTING, Mode.RUNNING}:
+        if self._fleet.is_going:
             self._log.warning("reload refused: the server is stopping")
             return "the server is stopping"
         self._notices.reloading(self._fleet, self._kernel.now())
@@ -394,6 +429,8 @@ class Loop:
             self._log.exception("error in the arbiter, doing %r: going on", action)
             if isinstance(action, StartTemplate):
                 return TemplateFailed(action.generation, repr(error))
+            if isinstance(action, StartSuccessor):
+                return SuccessorFailed(repr(error))
             return ForkFailed(action.serial, repr(error)) if isinstance(action, Spawn) else None
 
     def _act(self, action: Action) -> Event | None:
@@ -418,6 +455,10 @@ class Loop:
                 self._end_template(number, signal.SIGABRT, why)
             case KillTemplate(number, why):
                 self._end_template(number, signal.SIGKILL, why)
+            case StartSuccessor():
+                generation, kin = self.present, self._kin
+                handed, hook = generation.listeners, generation.hooks.pre_exec
+                return kin.start(self._machine, handed, self._activated, hook, self._server, self._inbox)
             case Say(level, text):
                 self._log.log(level, text)
             case Exit(code):
@@ -434,9 +475,19 @@ class Loop:
                 self._started()
                 run_hook(self.present.hooks, "when_ready", self._log, self._server)
             case Stopping():
-                self._notices.stopping()
+                if not self._fleet.kinship.has_ready:
+                    self._notices.stopping()
+                self._kin.tell_leaving()
                 for worker in self._brood:
                     worker.slot.part()
+            case StopSuccessor(quick):
+                self._kin.end_successor(signal.SIGQUIT if quick else signal.SIGTERM)
+            case KillSuccessor():
+                self._kin.end_successor(signal.SIGKILL)
+            case TellReady():
+                self._kin.tell_ready()
+            case TakeOver():
+                self._take_over()
             case StopQueueing():
                 self._succession.stop_queueing()
             case Resized(new, old):
@@ -495,6 +546,12 @@ class Loop:
     def _end_template(self, generation: int, number: signal.Signals, why: str) -> None:
         self._log.error("%s %s: sending %s", self._fleet.templates.get(generation), why, number.name)
         self._brood.nursery.kill(generation, number)
+
+    def _take_over(self) -> None:
+        """Be the server, in place of a predecessor that has gone or waits for this."""
+        self._promote()
+        self._kin.let_go()
+        self._notices.take_over(self._fleet)
 
     # ------------------------------------------------------------ what is shown
 

@@ -32,10 +32,12 @@ class Notices:
 
     Args:
         manager: who is told.
+        waits: whether another arbiter speaks for the service until `take_over`.
     """
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, *, waits: bool = False) -> None:
         self._manager = manager
+        self._waits = waits
         self._reloads = False
         self._refused = ""
         self._line = ""
@@ -43,15 +45,29 @@ class Notices:
         self._pet_at = 0.0 if manager.watchdog else inf
 
     def serving(self) -> None:
-        """Say that requests can be answered; to be called once."""
+        """Say that requests can be answered."""
         self._look_at = 0.0
-        self._manager.tell("READY=1", f"MAINPID={os.getpid()}")
+        self._tell("READY=1", f"MAINPID={os.getpid()}")
+
+    def take_over(self, fleet: Fleet) -> None:
+        """Speak for the service from now on.
+
+        Args:
+            fleet: what there is.
+        """
+        self._waits = False
+        if fleet.mode is Mode.RUNNING:
+            self.serving()
+
+    def _tell(self, *states: str) -> None:
+        if not self._waits:
+            self._manager.tell(*states)
 
     def stopping(self) -> None:
         """Say that the server has begun to end."""
         self._reloads = False
         self._look_at = 0.0
-        self._manager.tell("STOPPING=1")
+        self._tell("STOPPING=1")
 
     def reloading(self, fleet: Fleet, now: float) -> None:
         """Say that a reload begins, before it is known whether it can; `turn` says that it is over.
@@ -64,7 +80,7 @@ class Notices:
         if fleet.mode is Mode.RUNNING:
             self._reloads = True
             self._look_at = 0.0
-            self._manager.tell("RELOADING=1", f"MONOTONIC_USEC={int(now * 1e6)}")
+            self._tell("RELOADING=1", f"MONOTONIC_USEC={int(now * 1e6)}")
 
     def refused(self, why: str) -> None:
         """Note why there is no reload.
@@ -90,7 +106,7 @@ class Notices:
             brood: the living workers.
             now: monotonic seconds.
         """
-        if not self._manager.is_there:
+        if not self._manager.is_there or self._waits:
             return
         states = []
         if self._reloads and fleet.rollout is None:
@@ -117,7 +133,8 @@ class Notices:
     @property
     def next_at(self) -> float:
         """When `turn` is to be called at the latest, in monotonic seconds; infinity for never."""
-        return min(self._look_at, self._pet_at) if self._manager.is_there else inf
+        speaks = self._manager.is_there and not self._waits
+        return min(self._look_at, self._pet_at) if speaks else inf
 
 
 def status_line(fleet: Fleet, busy: Callable[[], int], refused: str = "") -> str:

@@ -69,6 +69,7 @@ def look(
         generation=fleet.generation,
         target=fleet.target,
         rolled_back=fleet.rolled_back,
+        upgrade=str(fleet.kinship),
         seats=tuple(
             _seat(child, brood.get(child.serial), living.get(child.serial, Totals()), now)
             for child in fleet.children

@@ -115,7 +115,7 @@ class Succession:
         Args:
             generation: whose workers.
         """
-        return any(listener in self._closing for listener in generation.listeners)
+        return any(listener in self._closing or listener.is_quiet for listener in generation.listeners)
 
     def stop_queueing(self) -> None:
         """Let the queues of all listeners run dry."""

@@ -54,11 +54,15 @@ def ask(path: str, request: Request, *, timeout: float = inf, until_gone: bool =
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
             _connect(sock, path, deadline)
-            line = _converse(sock, render_request(request), deadline)
+            result = _result(path, _converse(sock, render_request(request), deadline))
             while until_gone and _receive(sock, deadline):
                 pass
         except TimeoutError:
             raise TooSlow(f"no answer from {path} in {timeout:g} s") from None
+    return result
+
+
+def _result(path: str, line: bytes) -> dict[str, Any]:
     try:
         return parse_answer(line)
     except ValueError as error:

@@ -32,6 +32,7 @@ class Command(Enum):
     SETTINGS = "settings"
     METRICS = "metrics"
     STACKS = "stacks"
+    UPGRADE = "upgrade"
 
 
 class Trouble(Enum):

@@ -102,6 +102,8 @@ class Snapshot(NamedTuple):
     """How many workers there should be."""
     rolled_back: str
     """Why the last reload was rolled back; empty when it was not."""
+    upgrade: str
+    """How far an upgrade is, or why the last one failed; empty for neither."""
     seats: tuple[Seat, ...]
     listeners: tuple[Listening, ...]
     totals: Totals
@@ -131,6 +133,7 @@ def status(snapshot: Snapshot) -> dict[str, Any]:
         "mode": snapshot.mode,
         "generation": snapshot.generation,
         "rolled_back": snapshot.rolled_back or None,
+        "upgrade": snapshot.upgrade or None,
         "workers": {"target": snapshot.target, **{state: counts[state] for state in STATES}},
         "listeners": [listening._asdict() for listening in snapshot.listeners],
         "requests": totals.requests,

@@ -24,6 +24,7 @@ from prefork.control.protocol import (
     render_refusal,
     render_result,
 )
+from prefork.net.listener import move
 
 if TYPE_CHECKING:
     import socket
@@ -299,6 +300,10 @@ class ControlServer:
     def shut(self) -> None:
         """Take no more clients, and remove the socket's path. Those who are here can still be answered."""
         self._door.close(unlink=True)
+
+    def move(self, path: str, *, in_use: bool) -> None:
+        """Give the socket another path; see `net.listener.move`."""
+        move(self._door, path, in_use=in_use)
 
     def close_in_child(self) -> None:
         """Close every descriptor after a fork; the path stays the parent's."""

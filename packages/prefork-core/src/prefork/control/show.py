@@ -83,6 +83,8 @@ def status(result: Mapping[str, Any]) -> str:
     ]
     if result["rolled_back"]:
         lines.insert(2, ("last reload", f"rolled back: {result['rolled_back']}"))
+    if result["upgrade"]:
+        lines.insert(2, ("upgrade", result["upgrade"]))
     return "".join(f"{name:<12}{printable(text)}\n" for name, text in lines)
 
 
@@ -153,6 +155,11 @@ def reload(result: Mapping[str, Any]) -> str:
     return f"generation {result['generation']} serves, after {duration(result['took'])}\n"
 
 
+def upgrade(result: Mapping[str, Any]) -> str:
+    """Return the result of `upgrade`."""
+    return f"arbiter {result['pid']} serves, after {duration(result['took'])}\n"
+
+
 def scale(result: Mapping[str, Any]) -> str:
     """Return the result of `scale`."""
     return f"workers: {result['target']} (were {result['was']})\n"
@@ -188,6 +195,7 @@ SHOWN: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "settings": settings,
     "metrics": metrics,
     "reload": reload,
+    "upgrade": upgrade,
     "scale": scale,
     "stop": stop,
     "kill-slot": kill_slot,

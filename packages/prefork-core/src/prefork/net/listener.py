@@ -82,8 +82,9 @@ class Listener:
     address: Address
     url: str
     inode: tuple[int, int] | None = None
-    _shared: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 1), repr=False, compare=False)
-    """A page that all processes share, as they share the socket."""
+    _shared: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 2), repr=False, compare=False)
+    """A page that all processes of this server share, as they share the socket: first whether its queue runs
+    dry, then whether another server has it too."""
     _kind: tuple[int, int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -99,6 +100,19 @@ class Listener:
     def is_shut(self) -> bool:
         """Whether, on top of that, a queue found empty stays empty: nobody is half connected any more."""
         return self._shared[0] == _SHUT
+
+    @property
+    def is_held(self) -> bool:
+        """Whether another arbiter and its workers take connections here, too."""
+        return self._shared[1] != 0
+
+    def hold(self, *, held: bool) -> None:
+        """Let all processes of this server see whether another one takes connections here, too.
+
+        Args:
+            held: whether it does. Then nothing that this server does may end the socket for both.
+        """
+        self._shared[1] = held
 
     def note_quiet(self, *, shut: bool) -> None:
         """Let all processes see that the queue will run dry.
@@ -134,13 +148,33 @@ class Listener:
         self.sock.close()
 
     def unlink(self) -> None:
-        """Remove the path of a Unix socket, unless somebody has put another one there."""
+        """Remove the path of a Unix socket, unless another arbiter has it too, or another socket is there."""
+        if self.is_held:
+            return
         if self.inode is not None and self.inode == _inode(self.address.host):
             try:
                 os.unlink(self.address.host)
             except OSError:
                 pass  # a worker without root, in a folder of root's; the next start finds a stale socket
         self.inode = None
+
+
+def move(listener: Listener, path: str, *, in_use: bool) -> None:
+    """Give a Unix socket another path, in place of the socket that is there.
+
+    Args:
+        listener: one that this process has made.
+        path: where to.
+        in_use: whether somebody listens there who has agreed.
+
+    Raises:
+        ConfigError: the path is no socket.
+        OSError: another server listens there, or it cannot be replaced.
+    """
+    if not in_use:
+        _remove_stale(path)
+    os.replace(listener.address.host, path)
+    listener.address = Address(Family.UNIX, path)
 
 
 def parse_bind(text: str) -> Address:
@@ -345,6 +379,24 @@ def adopt(fd: int, backlog: int) -> Listener:
         raise ConfigError(f"cannot listen on descriptor {fd}: {error.strerror}") from error
 
 
+def take_over(fd: int, bind: str, inode: tuple[int, int] | None, backlog: int) -> Listener:
+    """Take a listening socket that another arbiter hands on.
+
+    Args:
+        fd: its descriptor.
+        bind: what was asked for when it was opened.
+        inode: of its path, if it has one that is ours to remove.
+        backlog: connections that the kernel may queue.
+
+    Raises:
+        ConfigError: it is not a stream socket.
+    """
+    listener = adopt(fd, backlog)
+    listener.address = parse_bind(bind)
+    listener.inode = inode
+    return listener
+
+
 def _url(sock: socket.socket) -> str:
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
@@ -390,9 +442,9 @@ def stop_queueing(listener: Listener) -> None:
     Args:
         listener: shared by all processes: the filter holds for every one of them. One that was adopted is
             left alone: whoever made it (systemd) holds it on, so its queue is not lost, and the filter would
-            shut out the clients of the next start too.
+            shut out the clients of the next start too. So is one that another arbiter has too, in an upgrade.
     """
-    if listener.address.family is Family.FD:
+    if listener.address.family is Family.FD or listener.is_held:
         return
     if listener.sock.family == socket.AF_UNIX:
         listener.unlink()

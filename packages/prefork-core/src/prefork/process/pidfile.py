@@ -28,10 +28,10 @@ class Pidfile:
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)  # a reload may change the folder
         try:
-            self._fd = self._lock()
+            self._fd = self._lock(self.path)
         except OSError as error:
             raise self._trouble(error) from error
-        self.stale: int | None = self._number()
+        self.stale: int | None = _number(self._fd)
         """The pid that a server left here which did not end in peace; None otherwise."""
 
     def fileno(self) -> int:
@@ -53,10 +53,32 @@ class Pidfile:
         except OSError as error:
             raise self._trouble(error) from error
 
+    def move(self, path: str, *, in_use: bool = False) -> None:
+        """Go to another path, in place of the file that is there.
+
+        Args:
+            path: where to.
+            in_use: whether its holder has agreed, and is about to let go.
+
+        Raises:
+            ConfigError: another server holds that file, or it cannot be replaced.
+        """
+        path = os.path.abspath(path)
+        holding = None
+        try:
+            holding = None if in_use else self._lock(path)
+            os.replace(self.path, path)
+        except OSError as error:
+            raise self._trouble(error) from error
+        finally:
+            if holding is not None:
+                os.close(holding)
+        self.path = path
+
     def remove(self) -> None:
         """Remove the file if it is still ours, and let the lock go."""
         with contextlib.suppress(OSError):  # the folder may be gone; the lock goes anyway
-            if self._is_at_path(self._fd):
+            if _is_at(self.path, self._fd):
                 os.unlink(self.path)
         os.close(self._fd)
 
@@ -64,37 +86,38 @@ class Pidfile:
         """Close the descriptor after a fork; the lock stays with the parent."""
         os.close(self._fd)
 
-    def _lock(self) -> int:
+    def _lock(self, path: str) -> int:
         while True:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                self._fd = fd
-                holder = self._number()
+                holder = _number(fd)
                 os.close(fd)
                 raise ConfigError(
-                    f"pidfile {self.path}: another server holds it (pid {holder or 'unknown'})",
+                    f"pidfile {path}: another server holds it (pid {holder or 'unknown'})",
                     hint="stop that one, or use another pidfile",
                 ) from error
             except OSError:
                 os.close(fd)
                 raise
-            if self._is_at_path(fd):
+            if _is_at(path, fd):
                 return fd
             os.close(fd)  # its last holder removed it between our open and our lock
 
-    def _is_at_path(self, fd: int) -> bool:
-        ours = os.fstat(fd)
-        try:
-            there = os.stat(self.path)
-        except FileNotFoundError:
-            return False
-        return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
-
-    def _number(self) -> int | None:
-        text = os.pread(self._fd, 32, 0).strip()
-        return int(text) if text.isdigit() else None
-
     def _trouble(self, error: OSError) -> ConfigError:
         return ConfigError(f"pidfile {self.path}: {error.strerror}")
+
+
+def _is_at(path: str, fd: int) -> bool:
+    ours = os.fstat(fd)
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        return False
+    return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _number(fd: int) -> int | None:
+    text = os.pread(fd, 32, 0).strip()
+    return int(text) if text.isdigit() else None

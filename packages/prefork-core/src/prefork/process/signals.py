@@ -29,8 +29,8 @@ class Command(Enum):
     REOPEN = "open the log files again"
     MORE = "one worker more"
     FEWER = "one worker fewer, but at least one"
-    PARK = "a daemon stops its workers and waits; ignored otherwise"
-    UPGRADE = "nothing: there is no binary upgrade yet"
+    PARK = "a daemon, or one whose successor is ready, stops its workers and waits; ignored otherwise"
+    UPGRADE = "start another arbiter beside this one, which takes its place when this one is stopped"
     REAP = "a child has ended"
 
 

@@ -172,8 +172,6 @@ _ROWS: Final = (
         _SWITCH,
         asks_nothing=("true",),
     ),
-    # Server hooks
-    Absent("pre_exec", _IGNORED, "there is no upgrade in place (USR2) in this version.", is_hook=True),
     # Server mechanics
     Absent(
         "reuse_port",

@@ -49,7 +49,7 @@ class Ending:
             self._quit()
             return
         self._stopped_at = fleet.now
-        self._announce()
+        self._announce(fleet.graceful_timeout)
         for child in fleet.children.among(State.BOOTING):
             fleet.dismiss(child, Order.DRAIN)
         if fleet.policy.drain_delay > 0 and fleet.children.among(*SERVING):
@@ -79,17 +79,25 @@ class Ending:
     def finish(self) -> None:
         """Leave when nobody is left."""
         fleet = self._fleet
+        if fleet.kinship.awaits_end:
+            return
         if fleet.mode in ENDING and not len(fleet.children) and not len(fleet.templates):
             fleet.mode = Mode.ENDED
             fleet.do(Exit(self._exit_code))
 
-    def _announce(self) -> None:
+    def _announce(self, grace: float) -> None:
+        """Say that the server stops, and what of it is given up.
+
+        Args:
+            grace: seconds in which requests may be finished, 0 to drop them.
+        """
         fleet = self._fleet
         if fleet.rollout is not None:
             fleet.say(Level.WARNING, f"reload to generation {fleet.generation} given up: stopping")
             fleet.rollout = None
         if not fleet.is_stopping:
             fleet.do(Stopping())
+        fleet.kinship.stop(fleet.now, grace)
 
     def _say_what_is_left(self, task: str) -> None:
         """Say how many workers have yet to end, and by when."""
@@ -109,7 +117,7 @@ class Ending:
 
     def _quit(self) -> None:
         fleet = self._fleet
-        self._announce()
+        self._announce(0.0)
         fleet.mode = Mode.QUITTING
         self.drains_at = inf
         self._say_what_is_left("drop everything" + _within(QUICK_GRACE))

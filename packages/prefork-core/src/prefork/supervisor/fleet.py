@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from prefork.supervisor.backoff import Backoff
 from prefork.supervisor.children import ABORT_GRACE, REAP_GRACE, Children, State
+from prefork.supervisor.kinship import Kinship, Phase
 from prefork.supervisor.messages import Abort, Kill, Level, Order, Reason, Say, Send
 from prefork.supervisor.templates import Templates
 
@@ -50,11 +51,13 @@ class Fleet:
         policy: of the first generation.
         generation: its number.
         slots: how many children there can be.
+        predecessor: pid of the arbiter before this one, 0 for none.
     """
 
-    def __init__(self, policy: Policy, generation: int, slots: int) -> None:
+    def __init__(self, policy: Policy, generation: int, slots: int, predecessor: int = 0) -> None:
         self.children = Children(slots)
         self.templates = Templates(self.do)
+        self.kinship = Kinship(self.do, predecessor)
         self.policy = policy
         self.generation = generation
         self.target = min(policy.workers, slots)
@@ -75,6 +78,11 @@ class Fleet:
     def is_stopping(self) -> bool:
         """Whether the server has been told to stop."""
         return self.mode not in {Mode.STARTING, Mode.RUNNING}
+
+    @property
+    def is_going(self) -> bool:
+        """Whether the server has been told to stop, or leaves its work to a successor."""
+        return self.is_stopping or self.kinship.phase is Phase.HANDING
 
     @property
     def graceful_timeout(self) -> float:

@@ -10,7 +10,7 @@ the numbers of `staffing`) and ends states that have lasted too long (`force`), 
 nothing changes. So a message that is lost or late delays things, but cannot leave them wrong.
 
 Each kind of decision has a module, and all work on one `Fleet`: `sizing`, `reloading`, `ending`,
-`failures`, `force`. Here is who is asked about which event, and what a step is made of.
+`failures`, `force`, `upgrading`. Here is who is asked about which event, and what a step is made of.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from prefork.supervisor.force import Force
 from prefork.supervisor.messages import Level, Order, Report, Resized, Serving, Spawn
 from prefork.supervisor.reloading import Reloading
 from prefork.supervisor.sizing import Sizing
+from prefork.supervisor.upgrading import Upgrading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,16 +48,20 @@ class Machine:
         policy: of the first generation.
         generation: its number; each `Reload` brings a higher one.
         slots: how many children there can be.
+        predecessor: pid of the arbiter that this one is to succeed; 0 when there is none.
     """
 
-    def __init__(self, policy: Policy, *, generation: int = 1, slots: int = 1024) -> None:
-        fleet = Fleet(policy, generation, slots)
+    def __init__(
+        self, policy: Policy, *, generation: int = 1, slots: int = 1024, predecessor: int = 0
+    ) -> None:
+        fleet = Fleet(policy, generation, slots, predecessor)
         self.fleet = fleet
         self._sizing = Sizing(fleet)
         self._reloading = Reloading(fleet, self._sizing)
         self._ending = Ending(fleet)
         self._failures = Failures(fleet, self._reloading, self._ending)
         self._force = Force(fleet, self._failures, self._reloading)
+        self._upgrading = Upgrading(fleet, self._sizing, self._ending)
         self._handlers = self._table()
 
     def _table(self) -> Mapping[type[Event], Callable[[Any], None]]:
@@ -81,6 +86,13 @@ class Machine:
             on.Park: self._sizing.park,
             on.Reload: self._reloading.begin,
             on.Stop: self._ending.stop,
+            on.Upgrade: self._upgrading.begin,
+            on.SuccessorForked: self._upgrading.forked,
+            on.SuccessorFailed: self._upgrading.not_forked,
+            on.SuccessorReady: self._upgrading.ready,
+            on.SuccessorEnded: self._upgrading.ended,
+            on.OtherLeaves: self._upgrading.other_leaves,
+            on.PredecessorGone: self._upgrading.predecessor_gone,
         }
 
     def step(self, event: Event, now: float) -> list[Action]:
@@ -107,6 +119,16 @@ class Machine:
             self._reconcile()
         return fleet.actions
 
+    @property
+    def no_upgrade(self) -> str:
+        """Why there can be no upgrade now; empty when there can."""
+        return self._upgrading.refusal
+
+    @property
+    def moved(self) -> int:
+        """By how much an operator has moved the number of workers, or the bounds of it."""
+        return self._sizing.moved
+
     def next_deadline(self) -> float | None:
         """Return when to call `step` with `Tick` at the latest, or None when only an event can matter."""
         fleet = self.fleet
@@ -114,6 +136,7 @@ class Machine:
         times.append(self._ending.drains_at)
         times += [child.expires for child in fleet.children.among(State.READY)]
         times.append(fleet.templates.next_deadline(self._preloaded))
+        times.append(fleet.kinship.next_deadline())
         if not fleet.is_stopping and staffing.missing(fleet.children, fleet.target) > 0:
             times.append(fleet.backoff.next_at)
         if fleet.rollout is not None:
@@ -156,6 +179,7 @@ class Machine:
         fleet.backoff.succeeded()
         fleet.say(Level.INFO, f"{child} ready after {seconds(fleet.now - child.born)}")
         self._reloading.prove()
+        fleet.kinship.note_ready(fleet.now)
         if fleet.mode is Mode.STARTING:
             fleet.mode = Mode.RUNNING
             fleet.do(Serving())
@@ -180,6 +204,7 @@ class Machine:
             self._dismiss_surplus()
             self._admit_retirements()
             self._spawn_missing()
+        self._upgrading.go_on()
         self._ending.go_on()
         self._tend_templates()
         self._ending.finish()

@@ -285,6 +285,51 @@ class Stop:
     quick: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """The operator wants another arbiter in place of this one."""
+
+    hand_over: bool = False
+    """Whether this one is to go as soon as that one is ready; otherwise the operator says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorForked:
+    """A `StartSuccessor` succeeded."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorFailed:
+    """A `StartSuccessor` failed."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorReady:
+    """The successor has all its workers ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorEnded:
+    """The successor has been reaped."""
+
+    how: str
+    """In words."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherLeaves:
+    """The other arbiter, successor or predecessor, has begun to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredecessorGone:
+    """The arbiter that this one succeeds has ended, or does so at this moment."""
+
+
 Event = (
     Start
     | Tick
@@ -305,6 +350,13 @@ Event = (
     | Resize
     | Park
     | Stop
+    | Upgrade
+    | SuccessorForked
+    | SuccessorFailed
+    | SuccessorReady
+    | SuccessorEnded
+    | OtherLeaves
+    | PredecessorGone
 )
 
 
@@ -392,8 +444,38 @@ class KillTemplate:
 
 
 @dataclass(frozen=True, slots=True)
+class StartSuccessor:
+    """Start another arbiter; answer with `SuccessorForked` or `SuccessorFailed` before the next event."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopSuccessor:
+    """Tell the successor to stop."""
+
+    quick: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KillSuccessor:
+    """Send the successor SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class TellReady:
+    """Tell the predecessor that all workers of this arbiter are ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """Be the server: take the predecessor's pidfile and control socket, and tell the service manager."""
+
+
+@dataclass(frozen=True, slots=True)
 class StopQueueing:
-    """Let the kernel queue no further connection, so that the queue can run dry."""
+    """Let the kernel queue no further connection, so that the queue can run dry.
+
+    It is said again when another arbiter stops that has had the same listeners.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,6 +543,11 @@ Action = (
     | StopTemplate
     | AbortTemplate
     | KillTemplate
+    | StartSuccessor
+    | StopSuccessor
+    | KillSuccessor
+    | TellReady
+    | TakeOver
     | StopQueueing
     | Serving
     | Stopping

@@ -45,7 +45,7 @@ class Reloading:
         fleet = self._fleet
         self._unfinished.add(event.generation)
         fleet.rolled_back = ""
-        if fleet.is_stopping:
+        if fleet.is_going:
             fleet.say(Level.WARNING, "reload ignored: the server is stopping")
             fleet.do(RolledBack(event.generation, fleet.generation))
             return

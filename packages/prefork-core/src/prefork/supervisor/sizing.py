@@ -29,6 +29,8 @@ class Sizing:
         self._scaling = scaling.Scaling()
         self.shift = 0
         """By how much the operator has moved min_workers and max_workers."""
+        self._lent = 0
+        """How many workers there were when the work was left to a successor."""
 
     @property
     def bounds(self) -> scaling.Range:
@@ -51,7 +53,7 @@ class Sizing:
     def resize(self, event: Resize) -> None:
         """Do as the operator says: so many more or fewer."""
         fleet = self._fleet
-        if fleet.is_stopping:
+        if fleet.is_going:
             fleet.say(Level.INFO, "the number of workers stays: the server is stopping")
             return
         if fleet.target:
@@ -74,8 +76,26 @@ class Sizing:
 
     def park(self, _: Park) -> None:
         """Have no worker until there is a reload or a resize."""
-        if not self._fleet.is_stopping:
-            self.aim_at(0)
+        fleet = self._fleet
+        if fleet.is_stopping or not fleet.target:
+            return
+        self._lent = fleet.target if fleet.kinship.has_ready else 0
+        self.aim_at(0)
+
+    def take_back(self) -> None:
+        """Have the workers again that there were before a successor had the work."""
+        fleet = self._fleet
+        if self._lent and not fleet.target and not fleet.is_stopping:
+            self.aim_at(self.bounds.clamp(self._lent), "the successor does not serve on")
+        self._lent = 0
+
+    @property
+    def moved(self) -> int:
+        """By how much the operator has moved the number of workers, or the bounds that the load has."""
+        fleet = self._fleet
+        if fleet.policy.max_workers:
+            return self.shift
+        return (fleet.target or self._lent or fleet.policy.workers) - fleet.policy.workers
 
     def of_reload(self, policy: Policy) -> int:
         """Return how many workers a reload starts from: what was asked for by hand stays, if it still can.
