@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -137,6 +138,28 @@ def test_a_missing_part_of_a_package_is_a_missing_module(folder: Folder, inner: 
     (package / "__init__.py").touch()
     with pytest.raises(AppError, match=f"there is no module '{package.name}.nowhere'"):
         load(f"{package.name}.{inner}:app")
+
+
+def test_a_folder_that_is_closed_to_the_worker_does_not_hide_what_is_missing(folder: Folder) -> None:
+    """The user of the workers may not look everywhere that root has named."""
+    closed = folder.path / "closed"
+    (closed / "inner").mkdir(parents=True)
+    closed.chmod(0o700 if os.geteuid() == 0 else 0)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            sys.path.append(str(closed / "inner"))
+            try:
+                load("nowhere_at_all:app", [])
+            except AppError:
+                code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    closed.chmod(0o700)
 
 
 def test_a_missing_attribute_is_answered_with_what_there_is(folder: Folder) -> None:

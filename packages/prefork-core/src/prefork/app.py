@@ -11,8 +11,10 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import sys
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
@@ -163,10 +165,11 @@ def _is_machinery(filename: str) -> bool:
 
 
 def _refuse_module(spec: Spec, error: ModuleNotFoundError) -> NoReturn:
-    places = [entry for entry in sys.path if Path(entry).is_dir()]
+    # Not by methods of Path: they raise where this process may not look.
+    places = [entry for entry in sys.path if os.path.isdir(entry)]
     missing = error.name or spec.module
-    beside = {entry.stem for entry in Path.cwd().glob("*.py")} | {
-        entry.parent.name for entry in Path.cwd().glob("*/__init__.py")
+    beside = {Path(entry).stem for entry in glob("*.py")} | {
+        Path(entry).parent.name for entry in glob("*/__init__.py")
     }
     meant = nearest(missing, beside)
     raise AppError(
