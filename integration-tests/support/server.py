@@ -54,6 +54,7 @@ def clean_environ(**more: str) -> dict[str, str]:
 _OF_ITS_OWN: Final = 2
 """Sockets of an idle worker: the listener, and its end of the channel to the arbiter."""
 _TEMPLATE: Final = "prefork: template"
+_STATUS: Final = "prefork: status"
 _BUG: Final = "error in the arbiter"
 
 
@@ -168,14 +169,19 @@ class Server:
         os.kill(self.pid, number)
 
     def workers(self) -> list[int]:
-        """Return the pids of the arbiter's children that run, without templates."""
+        """Return the pids of the arbiter's children that run, without templates and status processes."""
         running = [child.pid for child in processes.children(self.pid) if not child.is_zombie]
-        return [pid for pid in running if not processes.title(pid).startswith(_TEMPLATE)]
+        return [pid for pid in running if not processes.title(pid).startswith((_TEMPLATE, _STATUS))]
 
     def templates(self) -> list[int]:
         """Return the pids of the templates that run."""
         running = [child.pid for child in processes.children(self.pid) if not child.is_zombie]
         return [pid for pid in running if processes.title(pid).startswith(_TEMPLATE)]
+
+    def statuses(self) -> list[int]:
+        """Return the pids of the status processes that run."""
+        running = [child.pid for child in processes.children(self.pid) if not child.is_zombie]
+        return [pid for pid in running if processes.title(pid).startswith(_STATUS)]
 
     def connections(self) -> int:
         """Return how many connections the workers have open, of a server with one address."""

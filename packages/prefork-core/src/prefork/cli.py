@@ -83,7 +83,7 @@ def _check_config(loaded: Loaded) -> None:
 
     _warn(loaded.warnings)
     settings = loaded.settings
-    for address in settings.bind:
+    for address in (*settings.bind, *settings.status_bind):
         parse_bind(address)
     compile_text(settings.access_log_format)
     worker = registry.find(registry.chosen(settings.worker_class, settings.threads))

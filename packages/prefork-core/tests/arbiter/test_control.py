@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prefork.arbiter.control import Control, open_control
+from prefork.arbiter.snapshot import Birth, register
 from prefork.control.protocol import Command, Request, render_request
 from prefork.control.report import Totals
 from prefork.errors import ConfigError
+from prefork.process.scoreboard import Scoreboard
 from prefork.settings import Settings, load
 from prefork.supervisor.machine import Machine
 from prefork.supervisor.messages import (
@@ -47,6 +49,8 @@ from prefork.supervisor.reloading import PROOF
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from prefork.control.register import Register
 
 
 class Brood:
@@ -80,18 +84,22 @@ class Arbiter:
         self.fleet = self.machine.fleet
         self.brood: Any = Brood()
         self.present: Any = Present(folder)
-        self.generations: list[Any] = []
-        self.kills = {Reason.TIMEOUT: 3}
+        self.board = Scoreboard(1024)
+        for _ in range(3):
+            self.board.count_kill(Reason.TIMEOUT)
         self.asked: dict[int, Callable[[str, str], None]] = {}
         self.now = 100.0
         self.refusal = ""
         self.exit_code: int | None = None
         self.done: list[Any] = []
         self.path = str(folder / "control.sock")
-        self.control: Control = open_control(self.path, self.now)
+        self.control: Control = open_control(self.path)
         self.selector = selectors.DefaultSelector()
         self.control.attach(self, self.selector)
         self.tell(Start())
+
+    def register(self) -> Register:
+        return register(self.fleet, self.brood, [], Birth(os.getpid(), 1_700_000_000.0, 100.0))
 
     def tell(self, event: Event) -> None:
         for action in self.machine.step(event, self.now):
@@ -181,7 +189,7 @@ def test_a_socket_that_a_dead_server_left_is_replaced_and_one_that_is_used_is_no
         dead.bind(str(tmp_path / "control.sock"))
     arbiter = Arbiter(tmp_path)
     with pytest.raises(ConfigError, match=r"control_socket: .*in use") as caught:
-        open_control(arbiter.path, 0.0)
+        open_control(arbiter.path)
     assert "path of its own" in caught.value.hint
     assert arbiter.answer(Command.STATUS)["ok"]
 
@@ -190,7 +198,7 @@ def test_a_status_has_sums_of_the_dead_and_counts_of_the_living(tmp_path: Path) 
     found = running(tmp_path).answer(Command.STATUS)["result"]
     assert (found["requests"], found["workers"]["ready"], found["mode"]) == (7, 2, "running")
     assert (found["uptime"], found["generation"], found["pid"]) == (60.0, 1, os.getpid())
-    assert found["kills"] == {"timeout": 3}
+    assert {reason: count for reason, count in found["kills"].items() if count} == {"timeout": 3}
 
 
 def test_workers_settings_and_metrics_are_told(tmp_path: Path) -> None:
@@ -446,7 +454,7 @@ def test_who_waits_for_an_upgrade_hears_of_a_stop(tmp_path: Path) -> None:
 
 def test_the_socket_of_a_successor_goes_to_its_place(tmp_path: Path) -> None:
     old = Arbiter(tmp_path)
-    new = open_control(old.path + ".2", 0.0)
+    new = open_control(old.path + ".2")
     with pytest.raises(ConfigError, match=r"cannot take .*control\.sock: Address already in use"):
         new.move(".2", in_use=False)
     new.move(".2", in_use=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def opened(*binds: str, there: tuple[Listener, ...] = ()) -> list[Listener]:
-    return generations.open_listeners(Settings(bind=binds), None, there)
+    return generations.open_listeners(binds, Settings(), None, there)
 
 
 def test_the_first_number_of_workers_is_within_the_bounds_of_the_load() -> None:

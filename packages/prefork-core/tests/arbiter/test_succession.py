@@ -59,7 +59,7 @@ class Scene:
 
 
 def opened(folder: Path, name: str) -> Listener:
-    (listener,) = open_listeners(Settings(bind=(f"unix:{folder}/{name}.sock",)), None)
+    (listener,) = open_listeners([f"unix:{folder}/{name}.sock"], Settings(), None)
     return listener
 
 

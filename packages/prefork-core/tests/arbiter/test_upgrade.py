@@ -263,7 +263,7 @@ def test_what_was_moved_is_what_a_machine_has_moved(tmp_path: Path) -> None:
 
 def test_one_without_kin_has_nothing_to_do() -> None:
     kin = Kin(Unix(), launch(), None)
-    assert kin.listeners(5) == ([], False)
+    assert kin.listeners(5) == ([], [])
     assert kin.moved(Policy(2)) == 0
     kin.keep([])
     kin.tell_failed("why")

@@ -29,6 +29,7 @@ from prefork.supervisor.messages import (
     Gone,
     HungUp,
     Kill,
+    KillStatus,
     KillTemplate,
     Order,
     Overdue,
@@ -44,8 +45,14 @@ from prefork.supervisor.messages import (
     Serving,
     Spawn,
     Start,
+    StartStatus,
     StartTemplate,
+    StatusEnded,
+    StatusFailed,
+    StatusForked,
+    StatusSilent,
     Stop,
+    StopStatus,
     StopTemplate,
     TemplateEnded,
     TemplateFailed,
@@ -63,6 +70,8 @@ if TYPE_CHECKING:
 SLOTS = 40
 BOOT_TIMEOUT = 20.0
 GRACEFUL_TIMEOUT = 10.0
+LEAVES_AFTER = 0.05
+"""Seconds from the order to the end of a status process."""
 LOOKS_EVERY = 1.0
 """Seconds between two looks at a worker with a stuck request."""
 MOST_FORKS = 300
@@ -125,6 +134,15 @@ class Template:
     """It reads no orders."""
 
 
+@dataclass
+class StatusProcess:
+    """One status process of the simulated kernel."""
+
+    alive: bool = True
+    stuck: bool = False
+    """It answers nobody, and hears nothing."""
+
+
 @dataclass(order=True)
 class Scheduled:
     at: float
@@ -142,6 +160,8 @@ class Kernel:
         self.preloads = {1: policy.preload}
         self.templates: dict[int, Template] = {}
         self.templates_started_at: list[float] = []
+        self.statuses: dict[int, StatusProcess] = {}
+        self.statuses_started_at: list[float] = []
         self.now = 0.0
         self.processes: dict[int, Process] = {}
         self.forks_that_fail = 0
@@ -209,16 +229,12 @@ class Kernel:
                 self._die(serial, Death(signal=6, signal_name="SIGABRT"), unless_hanging=True)
             case Kill(serial):
                 self._die(serial, KILLED)
-            case StartTemplate(generation):
-                return self._start_template(generation)
-            case StopTemplate(generation):
-                self._stop_template(generation)
-            case AbortTemplate(generation):
-                if self.templates[generation].fate.leaves_after is not None:
-                    self.end_template(generation, Death(signal=6, signal_name="SIGABRT"))
-            case KillTemplate(generation):
-                self.end_template(generation, KILLED)
+            case StartTemplate() | StopTemplate() | AbortTemplate() | KillTemplate():
+                return self._tend_template(action)
+            case StartStatus() | StopStatus() | KillStatus():
+                return self._tend_status(action)
             case Exit(code):
+                assert not self.statuses, "a status process outlives the server"
                 self.exit_code = code
                 self.kindred.check_end(asked=self.asked_to_stop or code != 0)
             case Serving():
@@ -255,6 +271,22 @@ class Kernel:
         return Forked(serial, next(self._pids))
 
     # -------------------------------------------------- templates
+
+    def _tend_template(
+        self, action: StartTemplate | StopTemplate | AbortTemplate | KillTemplate
+    ) -> Event | None:
+        generation = action.generation
+        match action:
+            case StartTemplate():
+                return self._start_template(generation)
+            case StopTemplate():
+                self._stop_template(generation)
+            case AbortTemplate():
+                if self.templates[generation].fate.leaves_after is not None:
+                    self.end_template(generation, Death(signal=6, signal_name="SIGABRT"))
+            case KillTemplate():
+                self.end_template(generation, KILLED)
+        return None
 
     def _start_template(self, generation: int) -> Event:
         assert generation not in self.gone, "its settings are dropped already"
@@ -337,6 +369,50 @@ class Kernel:
     def _reap_template(self, template: Template, death: Death) -> None:
         del self.templates[template.generation]
         self.tell(TemplateEnded(template.generation, death))
+
+    # -------------------------------------------------- status processes
+
+    def _tend_status(self, action: StartStatus | StopStatus | KillStatus) -> Event | None:
+        generation = action.generation
+        if isinstance(action, StartStatus):
+            return self._start_status(generation)
+        if isinstance(action, KillStatus):
+            self.end_status(generation, KILLED)
+        elif not self.statuses[generation].stuck:
+            self.later(LEAVES_AFTER, partial(self.end_status, generation, Death(code=0)))
+        return None
+
+    def _start_status(self, generation: int) -> Event:
+        assert generation not in self.gone, "its listeners are closed already"
+        assert generation not in self.statuses, "a generation has one status process"
+        assert self.exit_code is None
+        if self.forks_that_fail:
+            self.forks_that_fail -= 1
+            return StatusFailed(generation, "Resource temporarily unavailable")
+        self.statuses_started_at.append(self.now)
+        self.statuses[generation] = StatusProcess()
+        return StatusForked(generation, next(self._pids))
+
+    def end_status(self, generation: int, death: Death) -> None:
+        process = self.statuses.get(generation)
+        if process is not None and process.alive:
+            process.alive = False
+            self.later(0.0, partial(self._reap_status, generation, death))
+
+    def _reap_status(self, generation: int, death: Death) -> None:
+        del self.statuses[generation]
+        self.tell(StatusEnded(generation, death))
+
+    def stop_status(self, generation: int) -> None:
+        """Have a signal stop a status process, which the arbiter sees after a while."""
+        self.statuses[generation].stuck = True
+        self.later(5.0, partial(self._miss_status, generation))
+
+    def _miss_status(self, generation: int) -> None:
+        process = self.statuses.get(generation)
+        if process is not None and process.alive and process.stuck:
+            self.tell(StatusSilent(generation))
+            self.later(1.0, partial(self._miss_status, generation))
 
     # -------------------------------------------------- orders
 
@@ -477,6 +553,8 @@ class Kernel:
             process.fate = GOOD  # but a crash that is due will come, and a word that is lost stays lost
         for template in self.templates.values():
             template.fate = GOOD
+        for status in self.statuses.values():
+            status.stuck = False
         self.forks_that_fail = 0
 
     # -------------------------------------------------- what must hold
@@ -510,6 +588,9 @@ class Kernel:
             known = {child.serial for child in fleet.children}
             assert set(self.processes) <= known, "a worker is forgotten"
             assert set(self.templates) <= fleet.templates.generations(), "a template is forgotten"
+            assert set(self.statuses) <= fleet.statuses.generations(), "a status process is forgotten"
+        answering = [process for process in fleet.statuses if process.state is State.READY]
+        assert not (answering and fleet.other_speaks), "two servers tell different things"
         self.kindred.check()
         slots = [child.slot for child in fleet.children]
         assert len(slots) == len(set(slots)), "two workers share a slot"

@@ -66,6 +66,7 @@ POLICIES = st.builds(
     memory_hard=st.sampled_from([0, 0, 500]),
     memory_total=st.sampled_from([0, 0, 600]),
     preload=st.booleans(),
+    status=st.booleans(),
 )
 
 
@@ -177,6 +178,16 @@ class Lifetimes(RuleBasedStateMachine):
         for template in list(self.kernel.templates.values())[-1:]:
             template.stuck = True
 
+    @rule(death=st.sampled_from([KILLED, Death(code=70)]))
+    def a_status_process_ends(self, death: Death) -> None:
+        for generation in list(self.kernel.statuses)[-1:]:
+            self.kernel.end_status(generation, death)
+
+    @rule()
+    def a_status_process_is_stopped_by_a_signal(self) -> None:
+        for generation in list(self.kernel.statuses)[-1:]:
+            self.kernel.stop_status(generation)
+
     @precondition(runs)
     @rule(generation=st.integers(0, 9))
     def a_word_of_a_template_comes_too_late(self, generation: int) -> None:
@@ -252,6 +263,8 @@ class Lifetimes(RuleBasedStateMachine):
             wanted = {fleet.generation} if fleet.policy.preload else set()
             assert set(kernel.templates) == wanted
             assert fleet.templates.generations() == wanted
+            answers = {fleet.generation} if fleet.policy.status and not fleet.other_speaks else set()
+            assert set(kernel.statuses) == fleet.statuses.generations() == answers
             kept = {fleet.generation, *(child.generation for child in endless)}
             assert kernel.gone == set(kernel.fates) - kept
 
@@ -288,6 +301,7 @@ class Lifetimes(RuleBasedStateMachine):
         assert kernel.exit_code is not None, "the server does not end"
         assert not kernel.processes, "a worker outlives the server"
         assert not kernel.templates, "a template outlives the server"
+        assert not kernel.statuses, "a status process outlives the server"
         assert (kernel.exit_code == 0) or not kernel.served
 
 
@@ -362,3 +376,15 @@ def test_templates_that_all_fail_are_started_ever_more_slowly(fate: Fate) -> Non
     kernel.advance(300.0)
     assert kernel.count_serving() == 3
     assert 0 < len(kernel.templates_started_at) - before <= 300 / 30 + 1
+
+
+def test_status_processes_that_all_fail_are_started_ever_more_slowly() -> None:
+    """While the workers serve on."""
+    kernel = Kernel(Policy(3, status=True), GOOD)
+    kernel.advance(10.0)
+    for _ in range(6000):
+        kernel.end_status(1, KILLED)
+        kernel.advance(0.1)
+    assert kernel.count_serving() == 3
+    assert kernel.statuses_started_at[-1] > kernel.now - 31.0
+    assert len(kernel.statuses_started_at) < 30

@@ -121,7 +121,7 @@ class Boot:
         self._starter: Starter | None = None
         self._pidfile: Pidfile | None = None
         self._logs: Logs | None = None
-        self._listeners: Sequence[Listener] = ()
+        self._opened: list[Listener] = []
         self._inherited: Sequence[Listener] = ()
         self._server: ServerFacade | None = None
         self._inbox: Inbox | None = None
@@ -170,7 +170,8 @@ class Boot:
         server.num_workers = checked.workers.workers
         self._say_starting(first)
         self._run_on_starting(first, server)
-        first = replace(first, listeners=self._listen(settings, checked.owner, descriptors, kin))
+        bound, probed = self._listen(settings, checked.owner, descriptors, kin)
+        first = replace(first, listeners=bound, status_listeners=probed)
         server.address = [listener.sock.getsockname() for listener in first.listeners]
         self._say_listening(first)
         self._open_control(first, kin)
@@ -220,28 +221,33 @@ class Boot:
 
     def _listen(
         self, settings: Settings, owner: Owner | None, descriptors: Sequence[int], kin: Kin
-    ) -> Sequence[Listener]:
+    ) -> tuple[Sequence[Listener], Sequence[Listener]]:
+        """Return the listeners of the application, and those of the status process."""
         handed, activated = kin.listeners(settings.backlog)
         if descriptors:
-            handed, activated = [adopt(fd, settings.backlog) for fd in descriptors], True
-        if activated:
-            self._inherited = self._listeners = handed
-        else:
-            self._open_listeners(settings, owner, handed)
-        kin.keep(self._listeners)
-        return self._listeners
+            activated = [adopt(fd, settings.backlog) for fd in descriptors]
+        self._opened += activated
+        self._inherited = activated
+        bound = activated or self._open(settings.bind, settings, owner, handed)
+        probed = self._open(settings.status_bind, settings, owner, handed)
+        kin.keep([*bound, *probed])
+        return bound, probed
 
-    def _open_listeners(self, settings: Settings, owner: Owner | None, handed: Sequence[Listener]) -> None:
+    def _open(
+        self, texts: Sequence[str], settings: Settings, owner: Owner | None, handed: Sequence[Listener]
+    ) -> Sequence[Listener]:
         for tries_left in reversed(range(TRIES)):
             try:
-                self._listeners = generations.open_listeners(settings, owner, handed)
-                break
+                opened = generations.open_listeners(texts, settings, owner, handed)
+                self._opened += opened
+                return opened
             except ConfigError as error:
                 in_use = getattr(error.__cause__, "errno", None) == errno.EADDRINUSE
                 if not in_use or tries_left == 0:
                     raise
                 self._log_error(f"{error.message}: trying again")
                 time.sleep(WAIT)
+        raise AssertionError("the last try returns or raises")
 
     def _open_control(self, first: Generation, kin: Kin) -> None:
         path = first.settings.control_socket
@@ -251,7 +257,7 @@ class Boot:
         # Imported here: few servers have one, and it needs json.
         from prefork.arbiter.control import MODE, open_control
 
-        self._control = open_control(path, self._kernel.now())
+        self._control = open_control(path)
         first.logs.error.info("control socket %s (mode %o)", path, MODE)
 
     def _make_loop(self, first: Generation, server: ServerFacade, kin: Kin) -> Loop:
@@ -332,6 +338,8 @@ class Boot:
             if address.family is Family.UNIX and not address.host.startswith("\0") and not detail:
                 detail = f" (mode {first.settings.unix_socket_mode:o})"
             first.logs.error.info("listening on %s%s", listener.url, detail)
+        for listener in first.status_listeners:
+            first.logs.error.info("status on %s", listener.url)
 
     def _log_error(self, text: str) -> None:
         if self._logs is not None:
@@ -354,7 +362,7 @@ class Boot:
         if self._starter is not None:
             self._starter.tell(code, "prefork: error: no worker could boot, see errorlog\n" if code else "")
         for generation in loop.generations:
-            generations.close_listeners(generation.listeners)
+            generations.close_listeners((*generation.listeners, *generation.status_listeners))
         self._let_go()
         for generation in loop.generations:
             generation.logs.close()
@@ -386,7 +394,7 @@ class Boot:
             self._kin.tell_failed(error.message if isinstance(error, PreforkError) else repr(error))
         if self._starter is not None:
             self._starter.tell(code, f"prefork: error: {error}\n")
-        generations.close_listeners(self._listeners)
+        generations.close_listeners(self._opened)
         self._let_go()
         if self._logs is not None:
             self._logs.close()

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol
 from prefork.arbiter.facade import ServerFacade, WorkerFacade, run_hook
 from prefork.arbiter.lateness import Limits, Suspicion
 from prefork.arbiter.nursery import Nursery
-from prefork.arbiter.snapshot import counted
 from prefork.control.report import Totals
 from prefork.errors import ExitCode
 from prefork.process import channel, signals, stacks
 from prefork.process.scoreboard import THREADS, Stage
+from prefork.status.look import counted
 from prefork.supervisor.children import name
 from prefork.supervisor.messages import Event, Forked, ForkFailed, Spawn
 from prefork.workers import template

@@ -8,12 +8,10 @@ answers travel is `control.server`; what an event leads to is `supervisor.machin
 from __future__ import annotations
 
 import os
-import time
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
-from prefork.arbiter.snapshot import look
 from prefork.control import metrics, report
 from prefork.control.protocol import Command, Refused, Trouble
 from prefork.control.server import BACKLOG, ControlServer
@@ -21,6 +19,7 @@ from prefork.errors import ConfigError
 from prefork.net.listener import Address, Family, open_listener
 from prefork.net.peer import peer_uid
 from prefork.settings.show import described
+from prefork.status.look import snapshot
 from prefork.supervisor.children import State
 from prefork.supervisor.fleet import Mode
 from prefork.supervisor.kinship import Phase
@@ -29,16 +28,17 @@ from prefork.supervisor.messages import Discard, Resize, Stop, Upgrade
 if TYPE_CHECKING:
     import selectors
     import socket
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
-    from prefork.arbiter.brood import Brood
     from prefork.arbiter.generation import Generation
     from prefork.control.protocol import Request
+    from prefork.control.register import Register
     from prefork.control.report import Snapshot
     from prefork.control.server import Conversation, Ready
+    from prefork.process.scoreboard import Scoreboard
     from prefork.supervisor.children import Child
     from prefork.supervisor.fleet import Fleet
-    from prefork.supervisor.messages import Event, Reason
+    from prefork.supervisor.messages import Event
 
 MODE: Final = 0o600
 """Of the socket: its owner's only."""
@@ -56,20 +56,15 @@ class Arbiter(Protocol):
         """Which workers there are and should be; only to be read."""
 
     @property
-    def brood(self) -> Brood:
-        """The workers that live."""
+    def board(self) -> Scoreboard:
+        """What the workers show of themselves."""
 
     @property
     def present(self) -> Generation:
         """The generation that is the server's."""
 
-    @property
-    def generations(self) -> Iterable[Generation]:
-        """All generations that have something open."""
-
-    @property
-    def kills(self) -> Mapping[Reason, int]:
-        """How many workers were ended by force since the start, by reason."""
+    def register(self) -> Register:
+        """Return what only the arbiter knows of the server."""
 
     @property
     def no_upgrade(self) -> str:
@@ -105,15 +100,11 @@ class Control:
     Args:
         server: its clients.
         path: of its socket.
-        now: monotonic seconds.
     """
 
-    def __init__(self, server: ControlServer, path: str, now: float) -> None:
+    def __init__(self, server: ControlServer, path: str) -> None:
         self._server = server
         self._path = path
-        self._began = now
-        self._started = time.time()
-        self._pid = os.getpid()
         self._reloading: dict[Conversation, _Reloading] = {}
         self._upgrading: dict[Conversation, float] = {}
         """Who waits for an upgrade, and since when."""
@@ -246,17 +237,7 @@ class Control:
     }
 
     def _look(self, now: float) -> Snapshot:
-        arbiter = self._arbiter
-        return look(
-            fleet=arbiter.fleet,
-            brood=arbiter.brood,
-            generations=arbiter.generations,
-            kills=arbiter.kills,
-            pid=self._pid,
-            started=self._started,
-            uptime=now - self._began,
-            now=now,
-        )
+        return snapshot(self._arbiter.register(), self._arbiter.board, now)
 
     # ------------------------------------------------------------ what takes its time
 
@@ -357,12 +338,11 @@ def _note(found: list[dict[str, Any]], row: dict[str, Any], words: str, stacks: 
     found.append({**row, "words": words, "stacks": stacks})
 
 
-def open_control(path: str, now: float) -> Control:
+def open_control(path: str) -> Control:
     """Open a control socket.
 
     Args:
         path: where; relative to the present folder.
-        now: monotonic seconds.
 
     Raises:
         ConfigError: it cannot be opened, or another server has it.
@@ -373,7 +353,7 @@ def open_control(path: str, now: float) -> Control:
     except ConfigError as error:
         hint = "each server needs a path of its own, in a folder that it may write to"
         raise ConfigError(f"control_socket: {error.message}", hint=hint) from error
-    return Control(ControlServer(door, _may_ask), address.host, now)
+    return Control(ControlServer(door, _may_ask), address.host)
 
 
 def _may_ask(sock: socket.socket) -> bool:

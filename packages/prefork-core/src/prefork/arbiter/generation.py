@@ -64,6 +64,7 @@ class Generation:
         origins: where each setting is from.
         imported: where its workers say which files they have imported; None when nobody watches files.
         preload: whether a template forks its workers.
+        status_listeners: where its status process answers probes.
     """
 
     number: int
@@ -77,6 +78,7 @@ class Generation:
     origins: Mapping[str, Origin] = field(default_factory=dict)
     imported: Imported | None = None
     preload: bool = False
+    status_listeners: Sequence[Listener] = ()
 
     @property
     def policy(self) -> Policy:
@@ -98,6 +100,7 @@ class Generation:
             memory_hard=settings.max_worker_memory_hard,
             memory_total=memory.allowance(settings.max_memory),
             preload=self.preload,
+            status=bool(self.status_listeners),
         )
 
     @property
@@ -125,7 +128,7 @@ def check(settings: Settings) -> Checked:
         ConfigError: an address, user, group or worker class cannot be used, files cannot be watched, or a
             limit cannot be kept.
     """
-    for text in settings.bind:
+    for text in (*settings.bind, *settings.status_bind):
         parse_bind(text)
     identity.check_privileges(settings.user, settings.group)
     if settings.reload:
@@ -169,12 +172,16 @@ def preloads(settings: Settings, log: logging.Logger) -> bool:
 
 
 def open_listeners(
-    settings: Settings, owner: identity.Owner | None, there: Iterable[Listener] = ()
+    texts: Iterable[str],
+    settings: Settings,
+    owner: identity.Owner | None,
+    there: Iterable[Listener] = (),
 ) -> list[Listener]:
-    """Open a listener for each `bind`; one that is there already is used again.
+    """Open a listener for each address; one that is there already is used again.
 
     Args:
-        settings: bind, backlog and unix_socket_mode are read.
+        texts: the addresses, as `bind` has them.
+        settings: backlog and unix_socket_mode are read.
         owner: whom Unix sockets are to belong to.
         there: open listeners.
 
@@ -187,7 +194,7 @@ def open_listeners(
     fresh: list[Listener] = []
     found: list[Listener] = []
     try:
-        for text in settings.bind:
+        for text in texts:
             address = parse_bind(text)
             if usable[str(address)]:
                 found.append(usable[str(address)].pop(0))
@@ -242,13 +249,16 @@ def follow(
     checked = check(settings)
     folder = enter_folder(settings, start)
     listeners: Sequence[Listener] = inherited
+    probed: Sequence[Listener] = ()
     try:
-        if not inherited:
-            listeners = open_listeners(settings, checked.owner, old.listeners)
         try:
+            if not inherited:
+                listeners = open_listeners(settings.bind, settings, checked.owner, old.listeners)
+            probed = open_listeners(settings.status_bind, settings, checked.owner, old.status_listeners)
             logs = _follow_logs(old, settings, folder, checked.owner)
         except PreforkError:
-            close_listeners(listener for listener in listeners if listener not in old.listeners)
+            there = [*old.listeners, *old.status_listeners, *inherited]
+            close_listeners(listener for listener in (*listeners, *probed) if listener not in there)
             raise
     except PreforkError:
         os.chdir(old.folder)
@@ -265,6 +275,7 @@ def follow(
         loaded.origins,
         old.imported or imported(settings),
         preloads(settings, logs.error),
+        probed,
     )
 
 

@@ -8,6 +8,7 @@ It never imports the application, starts a thread, runs an event loop or parses 
 
 from __future__ import annotations
 
+import os
 import selectors
 import signal
 import time
@@ -20,6 +21,8 @@ from prefork.arbiter.inquest import Inquests
 from prefork.arbiter.lookout import Lookout
 from prefork.arbiter.nursery import Template
 from prefork.arbiter.rounds import Rounds
+from prefork.arbiter.snapshot import Birth, register
+from prefork.arbiter.statuses import Statuses, StatusProcess
 from prefork.arbiter.succession import Succession
 from prefork.process import identity
 from prefork.process.channel import Hangup
@@ -39,6 +42,7 @@ from prefork.supervisor.messages import (
     Gone,
     HungUp,
     Kill,
+    KillStatus,
     KillSuccessor,
     KillTemplate,
     Order,
@@ -56,11 +60,14 @@ from prefork.supervisor.messages import (
     Serving,
     Spawn,
     Start,
+    StartStatus,
     StartSuccessor,
     StartTemplate,
+    StatusFailed,
     Stop,
     Stopping,
     StopQueueing,
+    StopStatus,
     StopSuccessor,
     StopTemplate,
     SuccessorFailed,
@@ -73,12 +80,13 @@ from prefork.supervisor.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from prefork.arbiter.control import Control
     from prefork.arbiter.generation import Generation
     from prefork.arbiter.notices import Notices
     from prefork.arbiter.upgrade import Kin
+    from prefork.control.register import Register
     from prefork.net.listener import Listener
     from prefork.process.kernel import Kernel
     from prefork.process.scoreboard import Scoreboard
@@ -152,7 +160,11 @@ class Loop:
             drop=self._leave_to_child,
         )
         self._lookout = Lookout(kernel, self._brood, self._selector, self._log)
-        self._board = board
+        self._statuses = Statuses(
+            kernel=kernel, brood=self._brood, board=board, selector=self._selector, log=self._log
+        )
+        self.board = board
+        self._birth = Birth(os.getpid(), time.time(), kernel.now())
         self._inquests = Inquests(kernel, server.log)
         self._succession = Succession(first, follow, server)
         self._rounds = Rounds(kernel, self._fleet, self._brood, self._inquests)
@@ -173,19 +185,13 @@ class Loop:
         return self._fleet
 
     @property
-    def brood(self) -> Brood:
-        """The workers that live."""
-        return self._brood
-
-    @property
     def present(self) -> Generation:
         """The generation that is the server's."""
         return self._succession.present
 
-    @property
-    def kills(self) -> Mapping[Reason, int]:
-        """How many workers were ended by force since the start, by reason."""
-        return self._board.kills
+    def register(self) -> Register:
+        """Return what only the arbiter knows of the server at this moment."""
+        return register(self._fleet, self._brood, self.generations, self._birth)
 
     @property
     def no_upgrade(self) -> str:
@@ -223,6 +229,7 @@ class Loop:
     def _leave_to_child(self) -> None:
         """Close in a child what only the arbiter may hold."""
         self._lookout.close()
+        self._statuses.let_go(self.generations)
         self._drop()
 
     # ------------------------------------------------------------ one turn
@@ -236,22 +243,12 @@ class Loop:
         now = self._kernel.now()
         if planned is not None:
             self._rounds.wake(planned, now)
+            self._statuses.wake(planned, now)
         # Words before signals: who has seen a worker answer and asks for a reload means a server that is up.
         watched = self._selector.get_map()
         for key, _ in ready:
-            if watched.get(key.fd) is not key:
-                continue  # what came before it in this turn has ended it
-            if isinstance(key.data, Worker):
-                self._listen(key.data)
-            elif key.data is self._lookout and self._lookout.has_changes():
-                self.reload()
-            elif isinstance(key.data, StackEnd):
-                self._brood.read_stacks(key.data, now)
-            elif isinstance(key.data, Template):
-                self._listen_to_template(key.data)
-            elif key.data is self._kin:
-                for event in self._kin.hear():
-                    self._step(event)
+            if watched.get(key.fd) is key:  # else what came before it in this turn has ended it
+                self._hear(key.data, now)
         # Signals before deaths: a stop that the whole process group got explains why workers end.
         for command in self._inbox.read():
             self._obey(command)
@@ -259,11 +256,30 @@ class Loop:
         self._reap()
         for event in self._rounds.look(self.present.listeners):
             self._step(event)
+        for event in self._statuses.silent():
+            self._step(event)
         self._inquests.look(self._brood)
         self._step(Tick())
         self._notices.turn(self._fleet, self._brood, self._kernel.now())
         if self._control is not None:
             self._control.turn(ready, self._kernel.now())
+        self._statuses.publish(self.register)
+
+    def _hear(self, who: object, now: float) -> None:
+        """Take in what one of those says whose descriptor is readable."""
+        if isinstance(who, Worker):
+            self._listen(who)
+        elif who is self._lookout and self._lookout.has_changes():
+            self.reload()
+        elif isinstance(who, StackEnd):
+            self._brood.read_stacks(who, now)
+        elif isinstance(who, Template):
+            self._listen_to_template(who)
+        elif isinstance(who, StatusProcess):
+            self._statuses.listen(who)
+        elif who is self._kin:
+            for event in self._kin.hear():
+                self._step(event)
 
     def _wake_at(self) -> float | None:
         """Return when something runs out at the earliest, None for never."""
@@ -273,6 +289,7 @@ class Loop:
             self._inquests.next_deadline(self._brood),
             self._lookout.next_start(),
             self._notices.next_at,
+            self._statuses.next_at,
         ]
         machine = self._machine.next_deadline()
         if machine is not None:
@@ -325,7 +342,7 @@ class Loop:
             return None
         if self._lookout.ended(pid, death, self._kernel.now()):
             return None
-        ended = self._kin.ended(pid, death)
+        ended = self._kin.ended(pid, death) or self._statuses.ended(pid, death)
         if ended is not None:
             self._step(ended)
             return None
@@ -431,6 +448,8 @@ class Loop:
                 return TemplateFailed(action.generation, repr(error))
             if isinstance(action, StartSuccessor):
                 return SuccessorFailed(repr(error))
+            if isinstance(action, StartStatus):
+                return StatusFailed(action.generation, repr(error))
             return ForkFailed(action.serial, repr(error)) if isinstance(action, Spawn) else None
 
     def _act(self, action: Action) -> Event | None:
@@ -457,14 +476,30 @@ class Loop:
                 self._end_template(number, signal.SIGKILL, why)
             case StartSuccessor():
                 generation, kin = self.present, self._kin
-                handed, hook = generation.listeners, generation.hooks.pre_exec
+                handed = [*generation.listeners, *generation.status_listeners]
+                hook = generation.hooks.pre_exec
                 return kin.start(self._machine, handed, self._activated, hook, self._server, self._inbox)
+            case StartStatus() | StopStatus() | KillStatus():
+                return self._tend_status(action)
             case Say(level, text):
                 self._log.log(level, text)
             case Exit(code):
                 self._exit_code = code
             case _:
                 self._announce(action)
+        return None
+
+    def _tend_status(self, action: StartStatus | StopStatus | KillStatus) -> Event | None:
+        """Do what the machine wants done about a status process."""
+        number = action.generation
+        match action:
+            case StartStatus():
+                return self._statuses.start(self._succession.get(number), self.generations, self.register())
+            case StopStatus():
+                self._statuses.stop(number)
+            case KillStatus():
+                self._log.error("%s %s: sending SIGKILL", self._fleet.statuses.get(number), action.why)
+                self._statuses.kill(number)
         return None
 
     def _announce(self, action: Action) -> None:
@@ -528,7 +563,7 @@ class Loop:
         if worker is None:
             return
         if not worker.facade.aborted:
-            self._board.count_kill(action.reason)
+            self.board.count_kill(action.reason)
         reason = action.reason.value
         if isinstance(action, Kill):
             self._inquests.tell(worker, action.why, reason, doing=": sending SIGKILL")

@@ -129,8 +129,9 @@ class Succession:
             number: of that generation.
         """
         gone, remaining = self._by_number.pop(number), self.all()
-        used = [listener for generation in remaining for listener in generation.listeners]
-        close_listeners(listener for listener in gone.listeners if listener not in used)
+        used = [listener for each in remaining for listener in (*each.listeners, *each.status_listeners)]
+        opened = (*gone.listeners, *gone.status_listeners)
+        close_listeners(listener for listener in opened if listener not in used)
         self._closing = [listener for listener in self._closing if listener not in gone.listeners]
         if all(generation.logs is not gone.logs for generation in remaining):
             gone.logs.close()

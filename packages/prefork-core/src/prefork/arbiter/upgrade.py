@@ -81,24 +81,28 @@ class Kin:
 
     # ------------------------------------------------------------ as a successor that starts
 
-    def listeners(self, backlog: int) -> tuple[list[Listener], bool]:
+    def listeners(self, backlog: int) -> tuple[list[Listener], list[Listener]]:
         """Take over what is handed on.
 
         Args:
             backlog: connections that the kernel may queue.
 
         Returns:
-            The listeners, and whether they are from systemd, which stand in for `bind`.
+            All listeners, and those of them that are from systemd, which stand in for `bind`.
 
         Raises:
             ConfigError: one is no listener.
         """
         if self._before is None:
-            return [], False
+            return [], []
+        activated = []
         for handed in self._before.listeners:
-            self._shared.append(take_over(handed.fd, handed.bind, handed.inode, backlog))
-            self._shared[-1].hold(held=True)
-        return list(self._shared), any(handed.activated for handed in self._before.listeners)
+            listener = take_over(handed.fd, handed.bind, handed.inode, backlog)
+            listener.hold(held=True)
+            self._shared.append(listener)
+            if handed.activated:
+                activated.append(listener)
+        return list(self._shared), activated
 
     def keep(self, used: Sequence[Listener]) -> None:
         """Close what was handed on and is not used, and let the predecessor know the rest.

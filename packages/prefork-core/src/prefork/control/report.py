@@ -40,6 +40,16 @@ class Totals(NamedTuple):
             self.measured + other.measured,
         )
 
+    def at_least(self, other: Totals) -> Totals:
+        """Return the larger of each two sums."""
+        return Totals(
+            max(self.requests, other.requests),
+            max(self.errors, other.errors),
+            max(self.shed, other.shed),
+            max(self.queued, other.queued),
+            max(self.measured, other.measured),
+        )
+
     @property
     def mean_queued(self) -> float | None:
         """Seconds that a measured request has waited on average; None while there is none."""

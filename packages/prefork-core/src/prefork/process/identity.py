@@ -94,7 +94,7 @@ def set_title(role: str, name: str, state: str = "") -> None:
     """Show in `ps` and `top` what the process is, except on macOS.
 
     Args:
-        role: "arbiter", "worker" or "watcher".
+        role: "arbiter", "worker", "template", "status" or "watcher".
         name: of the server: proc_name, or the application.
         state: what it does at the moment.
     """

@@ -440,6 +440,16 @@ class Settings:
         ),
         gunicorn="There is none by default, so no two servers can share one by accident.",
     )
+    status_bind: tuple[str, ...] = option(
+        _PROCESS,
+        listing("ADDRESS", "addresses: HOST:PORT, [IPV6]:PORT, unix:PATH or fd://NUMBER, divided by commas"),
+        (),
+        help=(
+            "Answer probes at /livez and /readyz, and /status and /metrics, on this address, by a process of"
+            " its own, which does so when every worker is stuck. Addresses are as of bind. May be repeated;"
+            " by default there is none."
+        ),
+    )
     user: str | int | None = option(
         _PROCESS,
         account(),

@@ -81,7 +81,7 @@ class Ending:
         fleet = self._fleet
         if fleet.kinship.awaits_end:
             return
-        if fleet.mode in ENDING and not len(fleet.children) and not len(fleet.templates):
+        if fleet.mode in ENDING and fleet.is_empty and not len(fleet.statuses):
             fleet.mode = Mode.ENDED
             fleet.do(Exit(self._exit_code))
 

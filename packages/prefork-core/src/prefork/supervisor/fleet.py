@@ -16,6 +16,7 @@ from prefork.supervisor.backoff import Backoff
 from prefork.supervisor.children import ABORT_GRACE, REAP_GRACE, Children, State
 from prefork.supervisor.kinship import Kinship, Phase
 from prefork.supervisor.messages import Abort, Kill, Level, Order, Reason, Say, Send
+from prefork.supervisor.statuses import Statuses
 from prefork.supervisor.templates import Templates
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Fleet:
         self.children = Children(slots)
         self.templates = Templates(self.do)
         self.kinship = Kinship(self.do, predecessor)
+        self.statuses = Statuses(self)
         self.policy = policy
         self.generation = generation
         self.target = min(policy.workers, slots)
@@ -83,6 +85,17 @@ class Fleet:
     def is_going(self) -> bool:
         """Whether the server has been told to stop, or leaves its work to a successor."""
         return self.is_stopping or self.kinship.phase is Phase.HANDING
+
+    @property
+    def other_speaks(self) -> bool:
+        """Whether another arbiter alone is to say how the server is."""
+        starting = self.mode is Mode.STARTING
+        return self.kinship.other_speaks(starting=starting, stopping=self.is_stopping)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nobody who serves, or could have somebody serve."""
+        return not len(self.children) and not len(self.templates)
 
     @property
     def graceful_timeout(self) -> float:

@@ -118,6 +118,20 @@ class Kinship:
         """Whether a successor is ready, and is to stay."""
         return self.phase in READY
 
+    def other_speaks(self, *, starting: bool, stopping: bool) -> bool:
+        """Return whether only the other arbiter is to say how the server is.
+
+        Both are asked at the same addresses, so a balancer would take one that is not ready yet, or any more,
+        for the server.
+
+        Args:
+            starting: whether no worker of this one has been ready.
+            stopping: whether this one has been told to stop.
+        """
+        if self.phase in _AFTER:
+            return starting or stopping
+        return self.phase is Phase.HANDING or (self.phase is Phase.BESIDE and stopping)
+
     @property
     def awaits_end(self) -> bool:
         """Whether a successor was told to end, and is worth waiting for."""

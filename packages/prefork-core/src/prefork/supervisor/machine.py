@@ -77,6 +77,10 @@ class Machine:
             on.Reaped: self._failures.reaped,
             on.TemplateFailed: self._failures.template_not_forked,
             on.TemplateEnded: self._failures.template_ended,
+            on.StatusForked: self.fleet.statuses.forked,
+            on.StatusFailed: self.fleet.statuses.failed,
+            on.StatusSilent: self.fleet.statuses.silent,
+            on.StatusEnded: self.fleet.statuses.ended,
             on.HungUp: self._force.hung_up,
             on.Overdue: self._force.overdue,
             on.Weighed: self._force.weighed,
@@ -137,6 +141,7 @@ class Machine:
         times += [child.expires for child in fleet.children.among(State.READY)]
         times.append(fleet.templates.next_deadline(self._preloaded))
         times.append(fleet.kinship.next_deadline())
+        times.append(fleet.statuses.next_deadline())
         if not fleet.is_stopping and staffing.missing(fleet.children, fleet.target) > 0:
             times.append(fleet.backoff.next_at)
         if fleet.rollout is not None:
@@ -207,6 +212,7 @@ class Machine:
         self._upgrading.go_on()
         self._ending.go_on()
         self._tend_templates()
+        self.fleet.statuses.tend()
         self._ending.finish()
         self._reloading.say_gone()
 

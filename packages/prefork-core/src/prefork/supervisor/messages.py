@@ -103,6 +103,8 @@ class Policy:
     """A change of the code brings the next reload: new replaces old at once, and a boot that fails waits."""
     preload: bool = False
     """Whether workers are forked by a template process that has loaded the application."""
+    status: bool = False
+    """Whether a status process answers probes."""
     memory: int = 0
     """Bytes of its own with which a worker gets a successor; 0 is no limit."""
     memory_hard: int = 0
@@ -259,6 +261,37 @@ class TemplateEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class StatusForked:
+    """A `StartStatus` succeeded."""
+
+    generation: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusFailed:
+    """A `StartStatus` failed: no process, memory or descriptor was to be had."""
+
+    generation: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSilent:
+    """A status process gives no sign of life any more."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusEnded:
+    """A status process has been reaped."""
+
+    generation: int
+    death: Death
+
+
+@dataclass(frozen=True, slots=True)
 class Reload:
     """New settings are loaded and their listeners open: replace the workers."""
 
@@ -346,6 +379,10 @@ Event = (
     | TemplateFailed
     | TemplateReady
     | TemplateEnded
+    | StatusForked
+    | StatusFailed
+    | StatusSilent
+    | StatusEnded
     | Reload
     | Resize
     | Park
@@ -471,6 +508,28 @@ class TakeOver:
 
 
 @dataclass(frozen=True, slots=True)
+class StartStatus:
+    """Fork a status process; answer with `StatusForked` or `StatusFailed` before the next event."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopStatus:
+    """Tell a status process to end."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class KillStatus:
+    """Send a status process SIGKILL; log why."""
+
+    generation: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class StopQueueing:
     """Let the kernel queue no further connection, so that the queue can run dry.
 
@@ -543,6 +602,9 @@ Action = (
     | StopTemplate
     | AbortTemplate
     | KillTemplate
+    | StartStatus
+    | StopStatus
+    | KillStatus
     | StartSuccessor
     | StopSuccessor
     | KillSuccessor

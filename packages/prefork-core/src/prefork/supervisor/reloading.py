@@ -134,7 +134,8 @@ class Reloading:
     def say_gone(self) -> None:
         """Name the generations that nothing is left of, and that none will return to."""
         fleet = self._fleet
-        wanted = fleet.children.generations() | fleet.templates.generations() | {fleet.generation}
+        wanted = fleet.children.generations() | fleet.templates.generations() | fleet.statuses.generations()
+        wanted.add(fleet.generation)
         if fleet.rollout is not None:
             wanted.add(fleet.rollout.old_generation)
         for generation in sorted(self._unfinished - wanted):
