@@ -12,16 +12,26 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import nox
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT: Final = Path(__file__).parent
 WORKSPACE: Final = nox.project.load_toml(ROOT / "pyproject.toml")
 PACKAGES: Final = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
 SUPPORTED: Final = ("3.11", "3.12", "3.13")
 PURE: Final = ("http", "settings", "supervisor")
+FORKLESS: Final = (*PURE, "wsgi", "net", "observe")
+"""Folders of tests that take a core to themselves; in the others a test mostly waits for a process."""
+TOGETHER: Final = ("--numprocesses=auto", "--maxprocesses=8", "--dist=worksteal")
+"""Several processes of pytest. Only for tests that do not fork themselves: these would have a thread more."""
+NO_TESTS: Final = 5
+"""The exit code of pytest when none of what was asked for is in this part."""
 RUNNING: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -77,6 +87,25 @@ def pytest_options(session: nox.Session) -> list[str]:
     return [*strict, *session.posargs]
 
 
+def halves(*names: str) -> tuple[list[str], list[str]]:
+    """Return pytest's arguments for the packages' tests in two parts: without some folders, and those."""
+    some = [folder for name in names for folder in folders(f"packages/*/tests/{name}")]
+    return [*(f"--ignore={folder}" for folder in some), *folders("packages/*/tests")], some
+
+
+def side_by_side(session: nox.Session, *commands: Sequence[str]) -> None:
+    """Run commands at the same time; what each has said is shown when it has ended."""
+
+    def run(command: Sequence[str]) -> None:
+        output = session.run(*command, silent=True)
+        sys.stdout.write(f"{output}\n")  # in one piece; what a command says that fails is shown by nox
+
+    with ThreadPoolExecutor(len(commands)) as pool:
+        running = [pool.submit(run, command) for command in commands]
+    for one in running:
+        one.result()
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format of every Python file."""
@@ -119,14 +148,15 @@ def tests(session: nox.Session) -> None:
         session.log("not on this machine, so not tested here: Python %s", ", ".join(missing))
     install_packages(session)
     session.install(*group("test"))
-    arguments = [*pytest_options(session), *folders("packages/*/tests", "benchmarks/tests")]
+    waiting, computing = halves(*FORKLESS)
+    parts = [[*pytest_options(session), *part] for part in (waiting, [*computing, "benchmarks/tests"])]
     if session.python != RUNNING:
-        session.run("pytest", *arguments)
+        side_by_side(session, *(["pytest", *part] for part in parts))
         return
     # Not session.create_tmp(): that becomes TMPDIR, where the tests that drop root could not write.
     session.env["COVERAGE_FILE"] = str(Path(session.virtualenv.location, "coverage").resolve())
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *arguments)
+    side_by_side(session, *(["coverage", "run", "-m", "pytest", *part] for part in parts))
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
@@ -136,7 +166,10 @@ def integration(session: nox.Session) -> None:
     """Run real processes with real frameworks."""
     install_packages(session)
     session.install(*group("integration"))
-    session.run("pytest", *pytest_options(session), "integration-tests")
+    # A few tests look at how workers share the machine, and want it for themselves.
+    for part in (["-m", "not alone", *TOGETHER], ["-m", "alone"]):
+        options = [*part, *pytest_options(session), "integration-tests"]
+        session.run("pytest", *options, success_codes=[0, NO_TESTS] if session.posargs else [0])
 
 
 @nox.session
@@ -148,7 +181,9 @@ def minimums(session: nox.Session) -> None:
     # beside them, where most of the time goes.
     bare = (*PURE, "wsgi", "net", "workers")
     ignored = [f"--ignore={folder}" for name in bare for folder in folders(f"packages/*/tests/{name}")]
-    session.run("pytest", *pytest_options(session), *ignored, *folders("packages/*/tests"))
+    rest, servers = halves("arbiter")
+    options = [*pytest_options(session), *ignored]
+    side_by_side(session, ["pytest", *options, *rest], ["pytest", *options, *servers])
 
 
 @nox.session

@@ -145,7 +145,7 @@ def test_an_import_that_takes_long_costs_no_capacity(tmp_path: Path) -> None:
         load.wait_only_version("two")
         server.wait_log(SERVED)
         load.check()
-        assert load.longest_gap < 2
+        assert load.longest_gap < 3, "it was not as long as the import"
 
 
 def test_new_code_that_cannot_be_loaded_is_rolled_back_and_the_old_code_kept(tmp_path: Path) -> None:

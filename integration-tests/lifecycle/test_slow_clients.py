@@ -34,7 +34,7 @@ def test_half_a_head_costs_no_worker(tmp_path: Path) -> None:
         until(lambda: server.connections() == MANY, "all of them accepted")
         with Load(server.address) as load:
             load.wait(500)
-            assert load.slowest < 1
+            assert load.slowest < 3, "nobody has waited for the deadline of another"
             for sock in slow:
                 answer = read_answer(sock)
                 assert answer.status == 408
@@ -53,7 +53,7 @@ def test_half_a_body_costs_no_worker(tmp_path: Path) -> None:
             client.send(sock, b"POST /half HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nhalf")
         with Load(server.address) as load:
             load.wait(500)
-            assert load.slowest < 1
+            assert load.slowest < 2, "nobody has waited for the deadline of another"
             for sock in slow:
                 assert read_answer(sock).status == 408
             load.check()

@@ -6,10 +6,13 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from support.application import deploy, hold, release
 from support.client import Answer, connect, read_answer, render
 from support.server import Server
 from support.workers import GTHREAD, present
+
+pytestmark = pytest.mark.alone
 
 
 def pid_of(answer: Answer) -> int:

@@ -28,8 +28,12 @@ _OURS: Final = ("PREFORK_", "LISTEN_")
 _READ: Final = frozenset({"WEB_CONCURRENCY", "PORT", "FORWARDED_ALLOW_IPS", "NOTIFY_SOCKET", "SCRIPT_NAME"})
 """Variables that a server reads, and that a developer's shell may have."""
 
-_PORTS: Final = range(20000, 32000)
-"""Below what the kernel gives to clients, so that no connection of a load takes one in between."""
+_SIDES: Final = 16
+"""So many pytest processes at most run side by side."""
+_SIDE: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _SIDES
+_PORTS: Final = range(20000, 32000)[_SIDE::_SIDES]
+"""Below what the kernel gives to clients, so that no connection of a load takes one in between. No two
+processes look for a free one among the same."""
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -5,7 +5,7 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefork.supervisor import scaling
@@ -132,6 +132,7 @@ def test_a_load_that_comes_again_within_the_calm_keeps_the_workers() -> None:
     boot=st.sampled_from([0.0, 0.5, 5.0, 40.0]),
     sees=st.booleans(),
 )
+@settings(max_examples=50)  # each is many minutes of samples
 def test_a_load_that_stays_comes_to_rest(
     load: int, most: int, threads: int, boot: float, *, sees: bool
 ) -> None:
