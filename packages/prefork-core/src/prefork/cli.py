@@ -79,6 +79,7 @@ def _check_config(loaded: Loaded) -> None:
     from prefork import app, autoreload
     from prefork.net.listener import parse_bind
     from prefork.observe.access import compile_text
+    from prefork.process import variables
     from prefork.workers import registry
 
     _warn(loaded.warnings)
@@ -88,8 +89,7 @@ def _check_config(loaded: Loaded) -> None:
     compile_text(settings.access_log_format)
     worker = registry.find(registry.chosen(settings.worker_class, settings.threads))
     _warn(registry.without_effect(worker, loaded))
-    for name, _, value in (pair.partition("=") for pair in settings.raw_env):
-        os.environ[name] = value
+    variables.take_on(settings.raw_env)
     if settings.reload:
         autoreload.check_installed()
     _change_folder(settings.chdir)

@@ -3,31 +3,19 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from in_a_child import passes_in_a_child
 
 from prefork.errors import ConfigError
 from prefork.process import identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 NOBODY = 65534
-
-
-def passes_in_a_child(check: Callable[[], object]) -> bool:
-    pid = os.fork()
-    if pid == 0:
-        try:
-            check()
-        except BaseException:  # noqa: BLE001 -- told by the exit status
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return os.waitpid(pid, 0)[1] == 0
 
 
 def become_nobody() -> None:

@@ -19,7 +19,7 @@ from prefork.arbiter.lateness import Limits, Suspicion
 from prefork.arbiter.nursery import Nursery
 from prefork.control.report import Totals
 from prefork.errors import ExitCode
-from prefork.process import channel, signals, stacks
+from prefork.process import channel, signals, stacks, variables
 from prefork.process.scoreboard import THREADS, Stage
 from prefork.status.look import counted
 from prefork.supervisor.children import name
@@ -305,9 +305,7 @@ class Brood:
         shows: int,
         application: Callable[..., Any] | None = None,
     ) -> int:
-        for pair in generation.settings.raw_env:
-            name, _, value = pair.partition("=")
-            os.environ[name] = value
+        variables.take_on(generation.settings.raw_env)
         return self._entry(
             settings=generation.settings,
             hooks=generation.hooks,

@@ -7,13 +7,12 @@ worker it is to fork, is not known here.
 
 from __future__ import annotations
 
-import os
 import signal
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
-from prefork.process import template
+from prefork.process import template, variables
 from prefork.process.channel import Hangup
 from prefork.supervisor.messages import TemplateFailed, TemplateForked, TemplateReady
 
@@ -103,9 +102,7 @@ class Nursery:
     def _live(
         self, generation: Generation, line: socket.socket, live: Callable[[Fork, Callable[..., Any]], int]
     ) -> int:
-        for pair in generation.settings.raw_env:
-            name, _, value = pair.partition("=")
-            os.environ[name] = value
+        variables.take_on(generation.settings.raw_env)
         return self._life(
             settings=generation.settings,
             line=line,
