@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import time
@@ -63,7 +62,7 @@ def test_winch_is_ignored_in_the_foreground(tmp_path: Path) -> None:
     with Server(tmp_path, "-w 2 --log-level debug app:app") as server, Load(server.address) as load:
         load.wait()
         workers = server.workers()
-        os.killpg(server.pid, signal.SIGWINCH)
+        server.signal(signal.SIGWINCH, to_all=True)
         server.wait_log("SIGWINCH ignored")
         load.wait()
         load.check()

@@ -141,13 +141,8 @@ def test_a_stop_under_load_loses_nothing(
             Load(server.address, clients=8, interval=0) as load,
         ):
             load.wait(200)
-            if to_all:
-                os.killpg(server.pid, signal.SIGTERM)
-            else:
-                server.signal(signal.SIGTERM)
-            assert server.wait_exit(10) == 0
-            load.wait_end()
-            assert not load.lost
+            server.signal(signal.SIGTERM, to_all=to_all)
+            load.outlast(server)
             check_nothing_left(server)
 
 
@@ -243,7 +238,7 @@ def test_a_second_term_makes_a_stop_quick(tmp_path: Path) -> None:
     deploy(tmp_path)
     with Server(tmp_path, "-w 2 app:app") as server, hold(server, "a") as first, hold(server, "endless"):
         server.signal(signal.SIGTERM)
-        os.killpg(server.pid, signal.SIGTERM)
+        server.signal(signal.SIGTERM, to_all=True)
         release(server, "a")
         assert client.read_answer(first).status == 200
 
@@ -260,7 +255,7 @@ def test_ctrl_c_reaches_all_processes_and_ends_them_quietly(tmp_path: Path) -> N
     deploy(tmp_path)
     with Server(tmp_path, "-w 3 app:app") as server:
         server.wait_log("ready", count=3)
-        os.killpg(server.pid, signal.SIGINT)
+        server.signal(signal.SIGINT, to_all=True)
         assert server.wait_exit(5) == 0
         assert "Traceback" not in server.log()
         assert "unexpectedly" not in server.log()

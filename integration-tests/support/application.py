@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from signal import SIGHUP
 from typing import TYPE_CHECKING, Final
 
 from support import client
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
     from pathlib import Path
 
+    from support.load import Load
     from support.server import Server
 
 _TEXT: Final = '''\
@@ -61,6 +63,16 @@ def deploy(folder: Path, version: str = "one", *, boot: str = "", request: str =
     fresh = folder / "app.py.new"
     fresh.write_text(text)
     os.replace(fresh, folder / "app.py")
+
+
+def reload_slowly(server: Server, load: Load, seconds: float) -> None:
+    """Reload with an application whose import takes its time; nobody may lose a request or wait as long."""
+    load.wait()
+    deploy(server.folder, "two", boot=f"time.sleep({seconds})")
+    server.signal(SIGHUP)
+    load.wait_only_version("two")
+    load.check()
+    assert load.longest_gap < seconds
 
 
 def hold(server: Server, name: str) -> socket.socket:

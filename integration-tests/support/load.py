@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from support.client import Address
+    from support.server import Server
 
 CLIENTS: Final = 4
 INTERVAL: Final = 0.004
@@ -156,6 +157,12 @@ class Load:
         """Wait until every client has been refused."""
         threads = self._threads
         until(lambda: not any(map(threading.Thread.is_alive, threads)), "all clients were refused", timeout)
+
+    def outlast(self, server: Server) -> None:
+        """Ask until a server that was told to stop has ended well; all must be answered up to its end."""
+        assert server.wait_exit(PATIENCE / 2) == 0
+        self.wait_end()
+        assert not self.lost, f"{len(self.lost)} lost: {self.lost[:_PRINTED]}"
 
     def check(self) -> None:
         """Check that every request was answered, and nobody was refused.

@@ -167,10 +167,10 @@ class Server:
         """Whether the arbiter runs."""
         return self.exit_code is None if self._daemon is None else processes.is_running(self._daemon)
 
-    def signal(self, number: Signals) -> None:
-        """Send the arbiter a signal."""
+    def signal(self, number: Signals, *, to_all: bool = False) -> None:
+        """Send the arbiter a signal, or all processes of the server, as systemd and a terminal do."""
         assert self.is_running, f"the server has ended with {self.exit_code}"
-        os.kill(self.pid, number)
+        (os.killpg if to_all else os.kill)(self.pid, number)
 
     def workers(self) -> list[int]:
         """Return the pids of the arbiter's children that run, without templates and status processes."""
