@@ -26,12 +26,12 @@ WORKSPACE: Final = nox.project.load_toml(ROOT / "pyproject.toml")
 PACKAGES: Final = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
 SUPPORTED: Final = ("3.11", "3.12", "3.13")
 PURE: Final = ("http", "settings", "supervisor")
-FORKLESS: Final = (*PURE, "wsgi", "net", "observe")
-"""Folders of tests that take a core to themselves; in the others a test mostly waits for a process."""
+HALF: Final = (*PURE, "wsgi", "net", "observe", "workers")
+"""Folders whose tests take about as long as all others together."""
 TOGETHER: Final = ("--numprocesses=auto", "--maxprocesses=8", "--dist=worksteal")
 """Several processes of pytest. Only for tests that do not fork themselves: these would have a thread more."""
 NO_TESTS: Final = 5
-"""The exit code of pytest when none of what was asked for is in this part."""
+"""The exit code of pytest when there is no test that was asked for."""
 RUNNING: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -87,6 +87,11 @@ def pytest_options(session: nox.Session) -> list[str]:
     return [*strict, *session.posargs]
 
 
+def fine(session: nox.Session) -> list[int]:
+    """Return pytest's exit codes that are no failure: all that was asked for may be in the other part."""
+    return [0, NO_TESTS] if session.posargs else [0]
+
+
 def halves(*names: str) -> tuple[list[str], list[str]]:
     """Return pytest's arguments for the packages' tests in two parts: without some folders, and those."""
     some = [folder for name in names for folder in folders(f"packages/*/tests/{name}")]
@@ -97,7 +102,7 @@ def side_by_side(session: nox.Session, *commands: Sequence[str]) -> None:
     """Run commands at the same time; what each has said is shown when it has ended."""
 
     def run(command: Sequence[str]) -> None:
-        output = session.run(*command, silent=True)
+        output = session.run(*command, silent=True, success_codes=fine(session))
         sys.stdout.write(f"{output}\n")  # in one piece; what a command says that fails is shown by nox
 
     with ThreadPoolExecutor(len(commands)) as pool:
@@ -148,8 +153,8 @@ def tests(session: nox.Session) -> None:
         session.log("not on this machine, so not tested here: Python %s", ", ".join(missing))
     install_packages(session)
     session.install(*group("test"))
-    waiting, computing = halves(*FORKLESS)
-    parts = [[*pytest_options(session), *part] for part in (waiting, [*computing, "benchmarks/tests"])]
+    rest, half = halves(*HALF)
+    parts = [[*pytest_options(session), *part] for part in (rest, [*half, "benchmarks/tests"])]
     if session.python != RUNNING:
         side_by_side(session, *(["pytest", *part] for part in parts))
         return
@@ -169,7 +174,7 @@ def integration(session: nox.Session) -> None:
     # A few tests look at how workers share the machine, and want it for themselves.
     for part in (["-m", "not alone", *TOGETHER], ["-m", "alone"]):
         options = [*part, *pytest_options(session), "integration-tests"]
-        session.run("pytest", *options, success_codes=[0, NO_TESTS] if session.posargs else [0])
+        session.run("pytest", *options, success_codes=fine(session))
 
 
 @nox.session
