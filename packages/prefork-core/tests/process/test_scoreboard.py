@@ -161,6 +161,17 @@ def test_clearing_forgets_the_request_and_the_counters() -> None:
     assert (slot.thread(0).request(), slot.requests, slot.generation) == (None, 0, 2)
 
 
+def test_the_records_of_the_next_worker_count_like_those_of_the_first() -> None:
+    """The arbiter has looked at the first one's, and the next one inherits what it remembers of that."""
+    slot = slot_of_a_new_board()
+    for generation in (1, 2):
+        slot.clear(generation, Stage.BOOTING, threads=4)
+        slot.thread(3).begin(b"GET /", 99.5, 129.5)
+        assert (slot.deadline, slot.busy, slot.in_hand()[0]) == (129.5, 1, 1)
+        slot.thread(3).end()
+        assert (slot.requests, slot.sums().requests) == (1, 1)
+
+
 def test_slots_do_not_overlap() -> None:
     board = Scoreboard(8)
     for index in range(8):

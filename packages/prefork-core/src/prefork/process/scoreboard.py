@@ -322,11 +322,12 @@ class Slot:
         Raises:
             IndexError: the worker does not have so many.
         """
+        if not 0 <= number < max(self.threads, 1):
+            raise IndexError(f"thread {number} of {self.threads}")
+        if self._ints[_USED] <= number:
+            self._ints[_USED] = number + 1
         record = self._records.get(number)
-        if record is None:
-            if not 0 <= number < max(self.threads, 1):
-                raise IndexError(f"thread {number} of {self.threads}")
-            self._ints[_USED] = max(self._ints[_USED], number + 1)
+        if record is None:  # else it may be from before the fork, from a look at another worker in this slot
             begin = _HEADER_SIZE + number * _RECORD_SIZE
             record = self._records[number] = ThreadRecord(self._bytes[begin : begin + _RECORD_SIZE])
         return record
