@@ -61,6 +61,16 @@ def test_a_worker_that_is_busy_writes_to_the_new_file(tmp_path: Path) -> None:
         until(lambda: "/hold/a" in (tmp_path / "access.log").read_text(), "its line in the new file")
 
 
+def test_a_worker_that_is_about_to_end_is_not_killed_by_the_signal_for_the_logs(tmp_path: Path) -> None:
+    """When the interpreter ends it gives handlers back to the kernel, and the default of USR1 is death."""
+    note = "open('ignored', 'w').write([line for line in open('/proc/self/status') if 'SigIgn' in line][0])"
+    deploy(tmp_path, boot=f"import atexit; atexit.register(lambda: {note})")
+    with Server(tmp_path, "-w 1 app:app") as server:
+        server.stop()
+    ignored = int((tmp_path / "ignored").read_text().split()[1], 16)
+    assert ignored >> (signal.SIGUSR1 - 1) & 1
+
+
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_a_full_disk_stops_nothing(tmp_path: Path, log_format: str) -> None:
     deploy(tmp_path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from in_a_child import passes_in_a_child
 
-from prefork.process.signals import COMMANDS, Command, Inbox, held
+from prefork.process.signals import COMMANDS, Command, Inbox, held, ignore
 
 if TYPE_CHECKING:
     pass
@@ -106,5 +106,19 @@ def test_a_closed_inbox_ignores_signals() -> None:
         inbox.close()
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
+
+    assert passes_in_a_child(check)
+
+
+def test_an_ending_process_is_killed_by_nothing_that_is_meant_for_a_living_one() -> None:
+    """Python gives all handlers back at its end, but leaves what is ignored."""
+
+    def check() -> None:
+        Inbox().leave_to_child()
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+        ignore()
+        for number in COMMANDS:
+            os.kill(os.getpid(), number)
+        assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL, "or nobody could wait for a child"
 
     assert passes_in_a_child(check)

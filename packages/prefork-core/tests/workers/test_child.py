@@ -327,6 +327,22 @@ def test_a_signal_while_it_boots_ends_it_without_complaint(tmp_path: Path, numbe
         assert process.notes == ["worker_exit"]
 
 
+def test_a_signal_while_it_tells_why_it_cannot_boot_does_not_silence_it(tmp_path: Path) -> None:
+    class TroubleError(Exception):
+        def __str__(self) -> str:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return "no table"
+
+    def post_fork(_server: object, _worker: object) -> None:
+        raise TroubleError
+
+    process = Process(tmp_path)
+    process.parts.hooks = Hooks(post_fork=post_fork)
+    with process:
+        assert process.status() == ExitCode.BOOT
+    assert "no table" in process.log
+
+
 # Signals
 
 

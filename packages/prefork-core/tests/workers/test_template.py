@@ -176,6 +176,24 @@ def test_it_ends_on_sigterm_also_during_the_import(tmp_path: Path) -> None:
         assert process.status() == ExitCode.OK
 
 
+def test_a_sigterm_while_it_is_leaving_changes_nothing(tmp_path: Path) -> None:
+    """Who stops it closes its line and sends a signal, and an operator may send another."""
+    source = """
+    import io, os, signal, sys
+    class Output(io.StringIO):
+        told = False
+        def flush(self):
+            if not self.told:
+                self.told = True
+                os.kill(os.getpid(), signal.SIGTERM)
+    sys.stdout = Output()
+    app = print
+    """
+    with Template(tmp_path, source) as process:
+        process.ready().line.close()
+        assert process.status() == ExitCode.OK
+
+
 def test_what_the_terminal_sends_to_all_is_not_meant_for_it(tmp_path: Path) -> None:
     with Template(tmp_path) as process:
         process.ready()

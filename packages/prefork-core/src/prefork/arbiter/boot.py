@@ -24,7 +24,7 @@ from prefork.arbiter.upgrade import BESIDE, Kin
 from prefork.errors import ConfigError, ExitCode, PreforkError
 from prefork.net.listener import Family, adopt
 from prefork.observe.log import open_logs
-from prefork.process import handover, relaunch, systemd
+from prefork.process import handover, relaunch, signals, systemd
 from prefork.process.daemon import Starter, daemonize
 from prefork.process.kernel import Unix
 from prefork.process.pidfile import Pidfile
@@ -87,7 +87,10 @@ def serve(
         boot.fail(error)
         raise
     if not isinstance(outcome, int):
-        return outcome()  # this is a worker; what is to be cleaned up is the arbiter's
+        try:
+            return outcome()  # this is a worker; what is to be cleaned up is the arbiter's
+        finally:
+            signals.ignore()
     boot.end(outcome)
     return outcome
 

@@ -79,8 +79,7 @@ class Inbox:
     def close(self) -> None:
         """Ignore all signals from now on, and close the pipe: the process is about to end."""
         signal.set_wakeup_fd(-1)
-        for number in COMMANDS:
-            signal.signal(number, signal.SIG_DFL if number is signal.SIGCHLD else signal.SIG_IGN)
+        ignore()
         self._close_pipe()
 
     def leave_to_child(self) -> None:
@@ -94,6 +93,16 @@ class Inbox:
     def _close_pipe(self) -> None:
         os.close(self._read)
         os.close(self._write)
+
+
+def ignore() -> None:
+    """Ignore all signals from now on, because the process is about to end.
+
+    An interpreter that ends takes its handlers away. Then USR1 for the logs, sent to everybody, would kill a
+    worker that has finished, and the arbiter would report that.
+    """
+    for number in COMMANDS:
+        signal.signal(number, signal.SIG_DFL if number is signal.SIGCHLD else signal.SIG_IGN)
 
 
 class held:  # noqa: N801 -- used as a verb: with held(): fork

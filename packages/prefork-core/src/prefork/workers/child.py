@@ -115,6 +115,7 @@ class Child:
         except _StoppedInBoot:
             return ExitCode.OK
         except (Exception, SystemExit) as error:  # noqa: BLE001 (hooks, plugin code, the application)
+            self._booting = False
             return booting.failed(error, self._logs, "worker")
         try:
             self._type().run(context)

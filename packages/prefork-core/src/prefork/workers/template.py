@@ -46,10 +46,6 @@ _NOT_MEANT: Final = (
 _MOST_NAMED: Final = 8
 
 
-class _Stopped(BaseException):
-    """Ends an import in the middle. No Exception, which a careless import would catch."""
-
-
 class Template:
     """One template process.
 
@@ -85,8 +81,6 @@ class Template:
             self._install_handlers()
             application = self._boot()
             order = self._serve()
-        except _Stopped:
-            _leave(ExitCode.OK)
         except (Exception, SystemExit) as error:  # noqa: BLE001 (an application may raise anything)
             _leave(booting.failed(error, self._logs, "template"))
         if order is None:
@@ -173,7 +167,8 @@ class Template:
         faulthandler.enable(file=self._logs.error_fileno(), all_threads=True)
 
     def _on_term(self, _number: int, _frame: FrameType | None) -> None:
-        raise _Stopped
+        # Not an exception: it could come while this process is leaving already, or be caught by an import.
+        _leave(ExitCode.OK)
 
     def _on_usr1(self, _number: int, _frame: FrameType | None) -> None:
         self._logs.reopen()
@@ -202,8 +197,8 @@ def _leave(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError, AttributeError):
-            continue  # closed, or its reader is gone
+        except (OSError, ValueError, AttributeError, RuntimeError):
+            continue  # closed, its reader is gone, or SIGTERM came during another flush
     os._exit(code)
 
 
