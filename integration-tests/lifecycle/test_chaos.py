@@ -31,7 +31,15 @@ GROWTH: Final = 4096
 CLIENTS: Final = 6
 ASKS_AGAIN: Final = 0.012
 """Seconds from one request of a client to its next: 1,000 a second leave the machine time for the rest."""
-NEVER: Final = ("error in the arbiter", "the worker crashed", "error in the hook", "stuck in the kernel")
+NEVER: Final = (
+    "error in the arbiter",
+    "the worker crashed",
+    "error in the hook",
+    "stuck in the kernel",
+    "killed by SIGUSR1",
+    "_Stopped",
+)
+"""What no log may say."""
 LEFT: Final = re.compile(r"app\.py|prefork\.conf\.py|logs(\.\d+)?|journal-\d+|server-\w+\.log")
 
 
@@ -56,6 +64,7 @@ def test_only_what_was_in_a_killed_process_is_lost(
             weight = weigh(server.pid)
             with closing, keeping:
                 happened.run(chaos.plan(seed, seconds, preload=preload))
+                happened.note("all is to be well again")
                 complete(happened)
             happened.check_requests()
             check_agreement(happened, worker_class.threads)
@@ -67,7 +76,7 @@ def test_only_what_was_in_a_killed_process_is_lost(
             raise
         happened.print_counts()
     assert [path.name for path in tmp_path.iterdir() if not LEFT.fullmatch(path.name)] == []
-    for path in happened.logs("error.log*"):
+    for path in (*happened.logs("error.log*"), *tmp_path.glob("server-*.log")):
         text = path.read_text()
         assert not [never for never in NEVER if never in text], text
 

@@ -469,8 +469,8 @@ class Chaos:
         unexplained += [loss for loss in again if loss.path in begun and self.custody.explains(loss) is None]
         answered = sum(load.answered for load in self.loads)
         print(
-            f"--- {answered} answered, {len(lost)} lost with a process that was killed or stopped, "
-            f"{len(again)} sent again, {journal.count} begun; {len(self.custody.killed)} processes killed"
+            f"--- {answered} answered, {len(lost)} lost, {len(again)} sent again, {journal.count} begun; "
+            f"{len(self.custody.killed)} processes killed, {len(unexplained)} requests lost without one"
         )
         for loss in unexplained[:_SHOWN]:
             self._show(loss, begun)
