@@ -401,7 +401,7 @@ def test_what_no_fork_can_carry_over_is_named_once(tmp_path: Path) -> None:
         log = server.log()
         port = log.split("PORT ")[1].split()[0]
         assert log.count("started threads while it was loaded, which no worker will have: exporter (") == 1
-        assert log.count("opened sockets while it was loaded, which all workers will share") == 1
+        assert log.count("has opened what all workers will share while it was loaded: ") == 1
         assert f"127.0.0.1:{port} (descriptor" in log
 
 

@@ -112,6 +112,9 @@ class Worker(ABC):
     settings: ClassVar[type[Any] | None] = None
     ignored: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Settings of the server that this worker cannot honour, and why: whoever gives one is warned."""
+    reforks: ClassVar[bool] = False
+    """Whether nothing of it is left in the process when `run` has returned: no thread, no loop, no socket.
+    Then the process can fork workers itself, as `refork` asks for."""
 
     @classmethod
     def at_once(cls, settings: Settings) -> int:

@@ -14,7 +14,7 @@ from deadlines import PATIENCE
 
 from prefork.arbiter.nursery import Nursery, Template
 from prefork.process import channel, template
-from prefork.supervisor.messages import TemplateFailed, TemplateForked, TemplateReady
+from prefork.supervisor.messages import Spawn, TemplateFailed, TemplateForked, TemplateReady
 
 if TYPE_CHECKING:
     import socket
@@ -34,7 +34,7 @@ class Kernel:
         self.sent.append((pid, number))
 
 
-def _worker(_order: object, _application: object) -> int:
+def _worker(_order: object, _application: object, _promote: object) -> int:
     return 0
 
 
@@ -62,7 +62,7 @@ class House:
     def start(self, number: int = 1, fork: Callable[[], int] = lambda: 70) -> object:
         settings = SimpleNamespace(raw_env=("COLOUR=green",))
         generation: Any = SimpleNamespace(number=number, settings=settings, logs=None, worker_type=None)
-        return self.nursery.start(generation, lambda _ours: fork(), self._be_born, _worker)
+        return self.nursery.start(number, generation, lambda _ours: fork(), self._be_born, _worker)
 
     @property
     def template(self) -> Template:
@@ -70,9 +70,8 @@ class House:
         return found
 
     def order(self, number: int = 1) -> socket.socket:
-        generation: Any = SimpleNamespace(number=number)
         _, theirs = channel.make()
-        self.nursery.order(generation, 5, 2, theirs, 2)
+        self.nursery.order(Spawn(5, 2, 1, template=number), theirs, 2)
         return theirs
 
 
@@ -138,8 +137,21 @@ def test_only_a_template_is_taken_for_one() -> None:
     assert not house.selector.get_map()
 
 
-def test_a_generation_without_a_template_is_told_nothing() -> None:
+def test_a_template_that_is_not_here_is_told_nothing() -> None:
     house = House()
     house.nursery.stop(3)
     house.nursery.kill(3, signal.SIGKILL)
     assert house.kernel.sent == []
+
+
+def test_one_that_was_a_worker_is_ordered_to_fork_like_any_other() -> None:
+    house = House()
+    ours, theirs = template.make()
+    generation: Any = SimpleNamespace(number=1)
+    house.nursery.adopt(Template(4, generation, 74, ours, requests=500))
+    assert house.selector.get_key(ours).data is house.nursery.get(4)
+    house.order(number=4)
+    order = template.next_order(theirs)
+    assert order is not None
+    assert (order.serial, order.slot) == (5, 2)
+    assert house.nursery.take(74) is not None

@@ -79,7 +79,8 @@ def serve(sockets: list[Any], channel: Any, slot: Any, worker: Any, *, deaf: boo
         for sock in readable:
             if sock is not channel:
                 answer(sock, slot, worker)
-        order = channels.read_order(channel) if channel in readable else None
+        told = channels.read_order(channel) if channel in readable else None
+        order = None if told is None else told.order
         if order is Order.DRAIN and not deaf:
             for sock in sockets:
                 while answer(sock, slot, worker):

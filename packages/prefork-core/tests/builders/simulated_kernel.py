@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from simulated_arbiter import Kindred
 from supervised import KILLED
 
-from prefork.supervisor.children import SERVING, State
+from prefork.supervisor.children import SERVING, State, Warmth
 from prefork.supervisor.fleet import Mode
 from prefork.supervisor.machine import MOST_ASKED, Machine
 from prefork.supervisor.messages import (
@@ -35,6 +35,7 @@ from prefork.supervisor.messages import (
     Overdue,
     Plight,
     Policy,
+    Promote,
     Reaped,
     Reason,
     Reload,
@@ -74,6 +75,7 @@ LEAVES_AFTER = 0.05
 """Seconds from the order to the end of a status process."""
 LOOKS_EVERY = 1.0
 """Seconds between two looks at a worker with a stuck request."""
+_LEAVE = {Order.LEAVE, Order.REFORK}
 MOST_FORKS = 300
 """In one second, in which 25 rules can each ask for 12 workers."""
 
@@ -93,6 +95,8 @@ class Fate:
     """How late a message arrives."""
     mute: bool = False
     """Its messages are lost."""
+    fit: bool = True
+    """Nothing is left in a worker that has drained, so that it can be a template."""
 
 
 GOOD = Fate()
@@ -118,6 +122,9 @@ class Process:
     """What is not stuck has been finished since it was told to leave."""
     unborn: bool = False
     """A template has been ordered to fork it."""
+    generation: int = 0
+    refork: bool = False
+    """It has been told to be a template when it has drained."""
     owed: Death | None = None
     """What it gets as soon as its pid is known."""
 
@@ -126,12 +133,15 @@ class Process:
 class Template:
     """One template of the simulated kernel."""
 
+    number: int
     generation: int
     fate: Fate
     alive: bool = True
     ready: bool = False
     stuck: bool = False
     """It reads no orders."""
+    serial: int = 0
+    """Of the worker that it was."""
 
 
 @dataclass
@@ -218,8 +228,8 @@ class Kernel:
 
     def _act(self, action: Action) -> Event | None:
         match action:
-            case Spawn(serial, _, generation):
-                return self._fork(serial, generation)
+            case Spawn(serial, _, generation, template):
+                return self._fork(serial, generation, template)
             case Send(serial, order):
                 self._hear(serial, order)
             case Explain(serial):
@@ -229,8 +239,8 @@ class Kernel:
                 self._die(serial, Death(signal=6, signal_name="SIGABRT"), unless_hanging=True)
             case Kill(serial):
                 self._die(serial, KILLED)
-            case StartTemplate() | StopTemplate() | AbortTemplate() | KillTemplate():
-                return self._tend_template(action)
+            case Promote() | StartTemplate() | StopTemplate() | AbortTemplate() | KillTemplate():
+                return self._act_on_template(action)
             case StartStatus() | StopStatus() | KillStatus():
                 return self._tend_status(action)
             case Exit(code):
@@ -248,15 +258,31 @@ class Kernel:
                 return self.kindred.act(action)
         return None
 
+    def _act_on_template(self, action: Action) -> Event | None:
+        match action:
+            case Promote(serial, number):
+                self._promote(serial, number)
+            case StartTemplate(number, generation):
+                return self._start_template(number, generation)
+            case StopTemplate(number):
+                self._stop_template(number)
+            case AbortTemplate(number):
+                if self.templates[number].fate.leaves_after is not None:
+                    self.end_template(number, Death(signal=6, signal_name="SIGABRT"))
+            case KillTemplate(number):
+                self.end_template(number, KILLED)
+        return None
+
     def _explain(self, serial: int) -> None:
         assert serial not in self.explained, "explained twice"
         self.explained.add(serial)
 
-    def _fork(self, serial: int, generation: int) -> Event | None:
+    def _fork(self, serial: int, generation: int, template: int) -> Event | None:
         assert generation not in self.gone, "its settings are dropped already"
         if self.preloads[generation]:
-            self._order(serial, generation)
+            self._order(serial, generation, self.templates[template])
             return None
+        assert not template
         if self.forks_that_fail:
             self.forks_that_fail -= 1
             return ForkFailed(serial, "Resource temporarily unavailable")
@@ -272,40 +298,25 @@ class Kernel:
 
     # -------------------------------------------------- templates
 
-    def _tend_template(
-        self, action: StartTemplate | StopTemplate | AbortTemplate | KillTemplate
-    ) -> Event | None:
-        generation = action.generation
-        match action:
-            case StartTemplate():
-                return self._start_template(generation)
-            case StopTemplate():
-                self._stop_template(generation)
-            case AbortTemplate():
-                if self.templates[generation].fate.leaves_after is not None:
-                    self.end_template(generation, Death(signal=6, signal_name="SIGABRT"))
-            case KillTemplate():
-                self.end_template(generation, KILLED)
-        return None
-
-    def _start_template(self, generation: int) -> Event:
+    def _start_template(self, number: int, generation: int) -> Event:
         assert generation not in self.gone, "its settings are dropped already"
-        assert generation not in self.templates, "a generation has one template"
+        others = [template.generation for template in self.templates.values()]
+        assert generation not in others, "a generation has one template, until there is a warm one"
         assert self.fleet.mode in {Mode.STARTING, Mode.RUNNING}, "a stopping server starts nobody"
         if self.forks_that_fail:
             self.forks_that_fail -= 1
-            return TemplateFailed(generation, "Resource temporarily unavailable")
+            return TemplateFailed(number, "Resource temporarily unavailable")
         self.templates_started_at.append(self.now)
-        template = self.templates[generation] = Template(generation, self.fates[generation])
+        template = self.templates[number] = Template(number, generation, self.fates[generation])
         if template.fate.boots_after is not None:
             self.later(template.fate.boots_after, lambda: self._load(template))
-        return TemplateForked(generation, next(self._pids))
+        return TemplateForked(number, next(self._pids))
 
     def _load(self, template: Template) -> None:
         if not template.alive:
             return
         if template.fate.fails_with is not None:
-            self.end_template(template.generation, Death(code=template.fate.fails_with))
+            self.end_template(template.number, Death(code=template.fate.fails_with))
             return
         template.ready = True
         if not template.fate.mute:
@@ -313,14 +324,14 @@ class Kernel:
 
     def _say_ready(self, template: Template) -> None:
         if template.alive:
-            self.tell(TemplateReady(template.generation))
+            self.tell(TemplateReady(template.number))
 
-    def _order(self, serial: int, generation: int) -> None:
+    def _order(self, serial: int, generation: int, template: Template) -> None:
         assert self.fleet.mode in {Mode.STARTING, Mode.RUNNING}, "a stopping server starts nobody"
-        template = self.templates[generation]
+        assert template.generation == generation, "other code"
         assert template.ready, "a template forks before it has loaded the application"
         self.spawned_at.append(self.now)
-        self.processes[serial] = Process(serial, self.fates[generation], unborn=True)
+        self.processes[serial] = Process(serial, self.fates[generation], unborn=True, generation=generation)
         waiting = [process for process in self.processes.values() if process.unborn]
         assert len(waiting) <= MOST_ASKED, "more orders than a socket holds"
         if not template.alive:
@@ -350,25 +361,44 @@ class Kernel:
             del self.processes[serial]
             self.tell(ForkFailed(serial, "the template has not forked it"))
 
-    def _stop_template(self, generation: int) -> None:
-        template = self.templates[generation]
+    def _stop_template(self, number: int) -> None:
+        template = self.templates[number]
+        if self.fleet.templates.of(template.generation) is not None:
+            waits = [child for child in self.fleet.children if child.template == number and not child.pid]
+            assert not waits, "orders are lost with it"
         leaves_after = template.fate.leaves_after
         if leaves_after is not None and not template.stuck:
-            self.later(leaves_after, lambda: self.end_template(generation, Death(code=0)))
+            self.later(leaves_after, lambda: self.end_template(number, Death(code=0)))
 
-    def end_template(self, generation: int, death: Death) -> None:
-        template = self.templates.get(generation)
+    def end_template(self, number: int, death: Death) -> None:
+        template = self.templates.get(number)
         if template is None or not template.alive:
             return
         template.alive = False
         for child in self.fleet.children:
-            if child.generation == generation:
+            if child.template == number:
                 self.later(template.fate.word_takes, partial(self._drop, child.serial))
         self.later(template.fate.word_takes, lambda: self._reap_template(template, death))
 
     def _reap_template(self, template: Template, death: Death) -> None:
-        del self.templates[template.generation]
-        self.tell(TemplateEnded(template.generation, death))
+        del self.templates[template.number]
+        self.tell(TemplateEnded(template.number, death))
+
+    def _promote(self, serial: int, number: int) -> None:
+        process = self.processes.pop(serial)
+        self.templates[number] = Template(
+            number, process.generation, process.fate, alive=process.alive, ready=True, serial=serial
+        )
+
+    def _offer(self, serial: int) -> None:
+        """A worker that has drained is a template, if it is fit for that, or ends."""
+        process = self.processes.get(serial)
+        if process is None or not process.alive:
+            return
+        if not process.refork or process.stuck or not process.fate.fit:
+            self._leave(serial)
+        else:
+            self.send(serial, Reported(serial, Report.TEMPLATE))
 
     # -------------------------------------------------- status processes
 
@@ -421,10 +451,11 @@ class Kernel:
         if process is None or not process.alive:
             return
         process.told = True
+        process.refork = order is Order.REFORK
         leaves_after = process.fate.leaves_after
         if process.booted and leaves_after is not None:
             wait = 0.0 if order is Order.QUICK else leaves_after
-            self.later(wait, lambda: self._leave(serial))
+            self.later(wait, lambda: self._offer(serial))
 
     def _leave(self, serial: int) -> None:
         process = self.processes.get(serial)
@@ -473,8 +504,13 @@ class Kernel:
         self.later(process.fate.word_takes, lambda: self._reap(serial, death))
 
     def _reap(self, serial: int, death: Death) -> None:
-        del self.processes[serial]
-        self.tell(Reaped(serial, death))
+        if serial in self.processes:
+            del self.processes[serial]
+            self.tell(Reaped(serial, death))
+            return
+        for template in list(self.templates.values()):  # it has said that it is one before it died
+            if not template.alive and template.serial == serial:
+                self._reap_template(template, death)
 
     def _doom(self, process: Process) -> None:
         if not process.doomed and not process.told:
@@ -575,7 +611,7 @@ class Kernel:
 
     def _check_dismissals(self, actions: list[Action], serving_before: int) -> None:
         """A worker that serves is only told to leave when enough others serve."""
-        if not any(isinstance(action, Send) and action.order is Order.LEAVE for action in actions):
+        if not any(isinstance(action, Send) and action.order in _LEAVE for action in actions):
             return
         known = len(self.fleet.children.among(*SERVING))
         assert known >= min(self.fleet.target, serving_before)
@@ -587,10 +623,9 @@ class Kernel:
         if self.exit_code is None:
             known = {child.serial for child in fleet.children}
             assert set(self.processes) <= known, "a worker is forgotten"
-            assert set(self.templates) <= fleet.templates.generations(), "a template is forgotten"
-            assert set(self.statuses) <= fleet.statuses.generations(), "a status process is forgotten"
-        answering = [process for process in fleet.statuses if process.state is State.READY]
-        assert not (answering and fleet.other_speaks), "two servers tell different things"
+            assert set(self.templates) <= {one.number for one in fleet.templates}, "a template is forgotten"
+            told = [child for child in fleet.children if child.warmth in {Warmth.CHOSEN, Warmth.TOLD}]
+            assert len(told) <= 1 or len({child.generation for child in told}) == len(told), "two at once"
         self.kindred.check()
         slots = [child.slot for child in fleet.children]
         assert len(slots) == len(set(slots)), "two workers share a slot"

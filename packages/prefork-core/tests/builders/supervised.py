@@ -65,7 +65,7 @@ class Server:
         self.said += [action for action in actions if isinstance(action, Say)]
         for action in list(actions):
             if isinstance(action, StartTemplate):
-                actions += self.tell(TemplateForked(action.generation, 500 + action.generation))
+                actions += self.tell(TemplateForked(action.number, 500 + action.number))
             elif isinstance(action, Spawn) and self.forks_fail:
                 actions += self.tell(ForkFailed(action.serial, "no memory"))
             elif isinstance(action, Spawn) and not self.fleet.policy.preload:

@@ -54,6 +54,8 @@ def test_a_status_has_all_facts_as_json() -> None:
         "errors": 2,
         "shed": 1,
         "kills": {"timeout": 2, "memory": 0, "operator": 1},
+        "templates": [],
+        "reforks": {"done": 0, "failed": 0},
         "queue_time": 0.05,
         "measured": 10,
     }

@@ -6,7 +6,7 @@ from snapshots import in_hand, seat, snapshot
 
 from prefork.control import report, show
 from prefork.control.protocol import Command
-from prefork.control.report import Listening, Totals
+from prefork.control.report import Listening, Mould, Reforks, Totals
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,14 @@ def test_a_status_says_how_far_an_upgrade_is(upgrade: str) -> None:
     text = show.status(report.status(snapshot(upgrade=upgrade)))
     assert (f"upgrade     {upgrade}\n" in text) == bool(upgrade)
     assert ("upgrade" in text) == bool(upgrade)
+
+
+def test_a_status_says_how_each_template_was_made() -> None:
+    moulds = (Mould(70, 1, "stopping", 400.0, None), Mould(81, 1, "ready", 61.0, 512))
+    text = show.status(report.status(snapshot(templates=moulds, reforks=Reforks(1, 2))))
+    assert "template    pid 70, generation 1, stopping, up 6 min 40 s; has loaded the application\n" in text
+    assert "template    pid 81, generation 1, ready, up 1 min 1 s; was a worker for 512 requests\n" in text
+    assert "reforks     1 (2 failed)\n" in text
 
 
 def test_without_kills_the_status_says_so() -> None:

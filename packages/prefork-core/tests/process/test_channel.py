@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +14,6 @@ from prefork.supervisor.messages import Order, Report
 from prefork.worker import StopReason
 
 if TYPE_CHECKING:
-    import socket
-
     from prefork.process.channel import ArbiterEnd
 
 
@@ -22,10 +21,15 @@ def readable(end: socket.socket | ArbiterEnd) -> bool:
     return bool(select.select([end], [], [], 1.0)[0])
 
 
+def told(end: socket.socket) -> Order | None:
+    found = channel.read_order(end)
+    return None if found is None else found.order
+
+
 def test_a_silent_channel_has_no_word_on_either_side() -> None:
     ours, theirs = channel.make()
     assert ours.receive() == []
-    assert channel.read_order(theirs) is None
+    assert told(theirs) is None
 
 
 @pytest.mark.parametrize("order", Order)
@@ -33,14 +37,14 @@ def test_an_order_arrives_and_wakes_the_worker(order: Order) -> None:
     ours, theirs = channel.make()
     assert ours.send(order)
     assert readable(theirs)
-    assert channel.read_order(theirs) is order
+    assert told(theirs) is order
 
 
 def test_the_newest_of_several_orders_counts() -> None:
     ours, theirs = channel.make()
     ours.send(Order.DRAIN)
     ours.send(Order.QUICK)
-    assert channel.read_order(theirs) is Order.QUICK
+    assert told(theirs) is Order.QUICK
 
 
 def test_reports_arrive_in_order_and_unknown_words_are_left_out() -> None:
@@ -55,7 +59,7 @@ def test_the_arbiters_death_is_an_order_to_drain() -> None:
     ours, theirs = channel.make()
     ours.close()
     assert readable(theirs)
-    assert channel.read_order(theirs) is Order.DRAIN
+    assert told(theirs) is Order.DRAIN
     assert not channel.report(theirs, Report.READY)
 
 
@@ -96,7 +100,7 @@ def test_hanging_up_wakes_the_worker_but_it_can_still_report() -> None:
     ours, theirs = channel.make()
     channel.hang_up(theirs)
     assert readable(theirs)
-    assert channel.read_order(theirs) is Order.DRAIN
+    assert told(theirs) is Order.DRAIN
     assert channel.report(theirs, Report.READY)
     assert ours.receive() == [Report.READY]
     assert not ours.send(Order.LEAVE)
@@ -117,7 +121,7 @@ def test_hanging_up_after_the_arbiters_death_is_not_an_error() -> None:
     ours, theirs = channel.make()
     ours.close()
     channel.hang_up(theirs)
-    assert channel.read_order(theirs) is Order.DRAIN
+    assert told(theirs) is Order.DRAIN
 
 
 def test_each_order_has_the_reason_that_worker_classes_see() -> None:
@@ -148,4 +152,35 @@ def test_a_worker_says_its_pid_to_a_dead_arbiter_in_vain() -> None:
     ours, theirs = channel.make(by_template=True)
     ours.close()
     channel.say_pid(theirs)
-    assert channel.read_order(theirs) is Order.DRAIN
+    assert told(theirs) is Order.DRAIN
+
+
+# The line of a template
+
+
+def test_a_line_comes_with_the_order_to_be_a_template() -> None:
+    ours, theirs = channel.make()
+    line, end = socket.socketpair()
+    assert ours.send(Order.REFORK, end)
+    end.close()
+    found = channel.read_order(theirs)
+    assert found is not None
+    assert found.order is Order.REFORK
+    assert found.line is not None
+    assert not found.line.get_inheritable()
+    found.line.send(b"x")
+    assert line.recv(1) == b"x"
+
+
+def test_an_order_that_follows_comes_after_it() -> None:
+    ours, theirs = channel.make()
+    line, end = socket.socketpair()
+    ours.send(Order.REFORK, end)
+    ours.send(Order.QUICK)
+    end.close()
+    first, second = channel.read_order(theirs), channel.read_order(theirs)
+    assert first is not None
+    assert second == channel.Told(Order.QUICK)
+    assert first.line is not None
+    first.line.close()
+    assert line.recv(1) == b"", "nobody else has it"

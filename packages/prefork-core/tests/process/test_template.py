@@ -12,12 +12,12 @@ from prefork.supervisor.messages import Order, Report
 
 
 def give(
-    line: template.ArbiterEnd, serial: int = 1, slot: int = 0, worker: socket.socket | None = None
+    line: channel.End, serial: int = 1, slot: int = 0, worker: socket.socket | None = None
 ) -> stacks.StackEnd:
     """Order a worker; return where its stacks will come."""
     shown, shows = stacks.make()
     try:
-        line.order(serial, slot, worker or channel.make()[1], shows)
+        template.order(line, serial, slot, worker or channel.make()[1], shows)
     finally:
         os.close(shows)
     return shown
@@ -110,17 +110,17 @@ def test_what_is_no_order_ends_the_template() -> None:
 
 def test_ready_is_heard_once() -> None:
     line, end = template.make()
-    assert not line.receive()
+    assert not template.has_said_ready(line)
     template.say_ready(end)
-    assert line.receive()
-    assert not line.receive()
+    assert template.has_said_ready(line)
+    assert not template.has_said_ready(line)
 
 
 def test_the_death_of_the_template_is_heard() -> None:
     line, end = template.make()
     end.close()
     with pytest.raises(Hangup):
-        line.receive()
+        template.has_said_ready(line)
     with pytest.raises(OSError, match="Broken pipe"):
         give(line)
 

@@ -63,6 +63,16 @@ def warnings_of(folder: Path, *arguments: str) -> tuple[str, ...]:
             "flag --warmup: warmup has no effect: preload_app is off",
         ),
         (
+            ["--refork=50"],
+            ["--preload"],
+            "flag --refork: refork has no effect: preload_app is off",
+        ),
+        (
+            ["--refork=50", "--preload", "--max-requests=50"],
+            ["--max-requests=51"],
+            "flag --refork: refork has no effect: max_requests is not above it",
+        ),
+        (
             ["--capture-output"],
             ["--error-logfile=error.log"],
             "flag --capture-output: capture_output has no effect: errorlog is not a file",

@@ -17,7 +17,7 @@ from simulated_kernel import BOOT_TIMEOUT, GOOD, GRACEFUL_TIMEOUT, Fate, Kernel
 from supervised import KILLED
 
 from prefork.supervisor.backoff import LONGEST_AFTER_READY, LONGEST_WAIT
-from prefork.supervisor.children import State
+from prefork.supervisor.children import State, Warmth
 from prefork.supervisor.fleet import Mode
 from prefork.supervisor.kinship import Phase as Kin
 from prefork.supervisor.messages import (
@@ -48,6 +48,7 @@ FATES = st.one_of(
         leaves_after=st.sampled_from([0.0, 0.2, 3.0, 9.0, None]),
         word_takes=st.sampled_from([0.0, 0.01, 0.5]),
         mute=st.sampled_from([False, False, False, True]),
+        fit=st.sampled_from([True, True, False]),
     ),
 )
 POLICIES = st.builds(
@@ -67,6 +68,7 @@ POLICIES = st.builds(
     memory_total=st.sampled_from([0, 0, 600]),
     preload=st.booleans(),
     status=st.booleans(),
+    refork=st.sampled_from([0, 500]),
 )
 
 
@@ -169,8 +171,8 @@ class Lifetimes(RuleBasedStateMachine):
 
     @rule(death=st.sampled_from([KILLED, Death(code=0), Death(code=3)]))
     def a_template_ends(self, death: Death) -> None:
-        for generation in list(self.kernel.templates)[-1:]:
-            self.kernel.end_template(generation, death)
+        for number in list(self.kernel.templates)[-1:]:
+            self.kernel.end_template(number, death)
 
     @rule()
     def a_template_is_stopped_by_a_signal(self) -> None:
@@ -189,10 +191,10 @@ class Lifetimes(RuleBasedStateMachine):
             self.kernel.stop_status(generation)
 
     @precondition(runs)
-    @rule(generation=st.integers(0, 9))
-    def a_word_of_a_template_comes_too_late(self, generation: int) -> None:
-        if generation not in self.kernel.templates:
-            self.kernel.tell(TemplateReady(generation))
+    @rule(number=st.integers(0, 9))
+    def a_word_of_a_template_comes_too_late(self, number: int) -> None:
+        if number not in self.kernel.templates:
+            self.kernel.tell(TemplateReady(number))
 
     @rule(number=st.integers(0, 50))
     def a_worker_makes_no_progress(self, number: int) -> None:
@@ -223,6 +225,12 @@ class Lifetimes(RuleBasedStateMachine):
         serial = self.pick(number)
         if serial is not None and self.kernel.processes[serial].booted:
             self.kernel.send(serial, Reported(serial, Report.RETIRE))
+
+    @rule(number=st.integers(0, 50))
+    def a_worker_is_warm(self, number: int) -> None:
+        serial = self.pick(number)
+        if serial is not None and self.kernel.processes[serial].booted:
+            self.kernel.send(serial, Reported(serial, Report.WARM))
 
     @precondition(runs)
     @rule(number=st.integers(0, 50), weight=st.sampled_from([20, 60, 90, 110, 200, 450, 600]))
@@ -261,10 +269,12 @@ class Lifetimes(RuleBasedStateMachine):
             assert not passing or fleet.policy.lifetime
             assert {child.generation for child in ready} <= {fleet.generation}
             wanted = {fleet.generation} if fleet.policy.preload else set()
-            assert set(kernel.templates) == wanted
-            assert fleet.templates.generations() == wanted
             answers = {fleet.generation} if fleet.policy.status and not fleet.other_speaks else set()
             assert set(kernel.statuses) == fleet.statuses.generations() == answers
+            assert [one.generation for one in kernel.templates.values()] == sorted(wanted)
+            assert [one.generation for one in fleet.templates] == sorted(wanted)
+            if fleet.policy.refork and any(child.warmth is not Warmth.COLD for child in ready):
+                assert all(one.is_warm for one in fleet.templates) or fleet.failed_reforks
             kept = {fleet.generation, *(child.generation for child in endless)}
             assert kernel.gone == set(kernel.fates) - kept
 

@@ -71,9 +71,9 @@ def test_handing_over_ends_the_server_when_its_workers_have_ended() -> None:
 def test_a_template_ends_last_so_that_workers_could_come_back() -> None:
     server = upgrading(1, hand_over=True, preload=True)
     server.tell(SuccessorReady())
-    assert server.fleet.templates.can_fork(1)
+    assert server.fleet.templates.forking(1)
     assert not of(Exit, server.end(1))
-    assert not server.fleet.templates.can_fork(1)
+    assert not server.fleet.templates.forking(1)
 
 
 @pytest.mark.parametrize("event", [SuccessorEnded("killed by SIGKILL"), OtherLeaves()])

@@ -136,10 +136,18 @@ def test_no_graceful_timeout_is_no_limit(tmp_path: Path) -> None:
     assert ctx.time_left() == inf
 
 
-def test_retiring_is_a_word_to_the_arbiter(tmp_path: Path) -> None:
-    worker = Worker(app, tmp_path)
-    context(worker).retire()
+def test_the_arbiter_is_told_when_enough_requests_are_served(tmp_path: Path) -> None:
+    worker = Worker(app, tmp_path, settings={"refork": 3, "max_requests": 5})
+    milestones = context(worker)._milestones()
+    assert set(milestones) == {3, 5}
+    milestones[3]()
+    assert (worker.heard(Report.WARM), worker.heard(Report.RETIRE)) == (1, 0)
+    milestones[5]()
     assert worker.heard(Report.RETIRE) == 1
+
+
+def test_without_such_settings_nobody_counts(tmp_path: Path) -> None:
+    assert context(Worker(app, tmp_path))._milestones() == {}
 
 
 def test_a_wrong_proxy_setting_is_a_configuration_error(tmp_path: Path) -> None:

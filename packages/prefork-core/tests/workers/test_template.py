@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from deadlines import PATIENCE, eventually
 from serving import Forked
 
@@ -25,8 +26,10 @@ from prefork.workers import template
 from prefork.workers.sync import SyncWorker
 
 if TYPE_CHECKING:
-    import pytest
+    import socket
+    from collections.abc import Callable
 
+    from prefork.process.channel import End
     from prefork.process.template import Fork
 
 HELLO = """
@@ -50,6 +53,8 @@ class Template(Forked):
     def __init__(self, folder: Path, source: str = HELLO, **settings: Any) -> None:
         (folder / "site_app.py").write_text(textwrap.dedent(source))
         self.folder = folder
+        self.left: dict[str, object] = {}
+        (folder / "leaves").write_text("")
         self.settings = Settings(
             **{
                 "wsgi_app": "site_app:app",
@@ -78,23 +83,32 @@ class Template(Forked):
             raise BlockingIOError(11, "Resource temporarily unavailable")
         return os.fork()
 
-    def _work(self, order: Fork, application: Any) -> int:
-        """Be a worker."""
+    def _work(self, order: Fork, application: Any, promote: Callable[[socket.socket], None]) -> int:
+        """Be a worker; one that is told to be a template says so if it may.
+
+        The file "leaves" has what it leaves behind: a line of Python.
+        """
         note = f"{os.getpid()} {order.serial} {order.slot} {application.__globals__['LOADED_BY']}"
         (self.folder / "note").write_text(note)
         channels.report(order.channel, Report.READY)
+        if self.settings.refork:
+            assert select.select([order.channel], [], [], PATIENCE)[0]
+            told = channels.read_order(order.channel)
+            if told is not None and told.line is not None:
+                exec((self.folder / "leaves").read_text(), self.left)
+                promote(told.line)
         return 0
 
     def ready(self) -> Template:
         self._end.close()
-        eventually(self.line.receive)
+        eventually(lambda: lines.has_said_ready(self.line))
         return self
 
     def order(self, serial: int = 1, slot: int = 0) -> channels.ArbiterEnd:
         """Order a worker; return the arbiter's end of its channel."""
         ours, theirs = channels.make(by_template=True)
         self.shown, shows = stacks.make()
-        self.line.order(serial, slot, theirs, shows)
+        lines.order(self.line, serial, slot, theirs, shows)
         theirs.close()
         os.close(shows)
         return ours
@@ -235,7 +249,7 @@ def test_threads_and_sockets_of_the_application_are_named(tmp_path: Path) -> Non
     with Template(tmp_path, source) as process:
         process.ready()
         assert "no worker will have: t0, t1, t2, t3, t4, t5, t6, t7 and 1 more (preload_app;" in process.log()
-        assert "all workers will share: 127.0.0.1:" in process.log()
+        assert "all workers will share while it was loaded: 127.0.0.1:" in process.log()
 
 
 def test_the_garbage_collector_looks_at_nothing_that_was_loaded(tmp_path: Path) -> None:
@@ -261,3 +275,88 @@ def test_what_was_printed_is_printed_once(tmp_path: Path, capfd: pytest.CaptureF
         process.line.close()
         process.status()
     assert capfd.readouterr().out.count("from the import") == 1
+
+
+# From a worker to a template
+
+
+def refork(process: Template) -> tuple[int, End, channels.ArbiterEnd]:
+    """Have a worker forked that is told to be a template; return its pid, its line, and its channel."""
+    channel = process.ready().order()
+    pid = eventually(channel.receive_pid)
+    assert pid is not None
+    assert eventually(channel.receive) == [Report.READY]
+    line, theirs = lines.make()
+    channel.send(Order.REFORK, theirs)
+    theirs.close()
+    return pid, line, channel
+
+
+def test_a_worker_becomes_a_template_whose_workers_are_the_arbiters_as_well(tmp_path: Path) -> None:
+    with Template(tmp_path, refork=1) as process:
+        pid, process.line, channel = refork(process)
+        assert eventually(channel.receive) == [Report.TEMPLATE]
+        (tmp_path / "note").unlink()
+        for serial in (2, 3):  # and it goes on
+            worker = eventually(process.order(serial, 4).receive_pid)
+            eventually((tmp_path / "note").exists)
+            assert worker not in {pid, process.pid}
+        process.line.close()
+        eventually(lambda: not Path(f"/proc/{pid}").exists() or is_zombie(pid))
+
+
+def is_zombie(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def ends_on(channel: channels.ArbiterEnd) -> bool:
+    try:
+        return bool(channel.receive()) and False
+    except Hangup:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("leaves", "named"),
+    [
+        ("import socket; pair = socket.socketpair()", "open: a socket without a name (descriptor "),
+        ("import os; ends = os.pipe()", "open: pipe:["),
+        (
+            "import sqlite3; db = sqlite3.connect('left.db'); db.execute('create table t (c)')",
+            "/left.db (desc",
+        ),
+        (
+            "import threading, time\nthreading.Thread(target=time.sleep, args=(9,), name='pump').start()",
+            "threads: pump (refork;",
+        ),
+    ],
+    ids=["socket", "pipe", "database", "thread"],
+)
+def test_what_no_fork_can_carry_over_is_in_its_way(tmp_path: Path, leaves: str, named: str) -> None:
+    """It ends as a worker does, and the old template serves on."""
+    with Template(tmp_path, refork=1) as process:
+        (tmp_path / "leaves").write_text(f"import os; os.chdir({str(tmp_path)!r}); {leaves}")
+        _, line, channel = refork(process)
+        eventually(lambda: ends_on(channel))
+        assert (
+            "cannot be the template, because no fork can carry over what it has left behind" in process.log()
+        )
+        assert named in process.log()
+        with pytest.raises(Hangup):
+            lines.has_said_ready(line)
+        assert eventually(process.order(2).receive_pid)
+
+
+def test_what_was_open_before_is_the_business_of_the_first_template(tmp_path: Path) -> None:
+    source = HELLO + "import socket\npair = socket.socketpair()\n"
+    with Template(tmp_path, source, refork=1) as process:
+        _, _, channel = refork(process)
+        assert eventually(channel.receive) == [Report.TEMPLATE]
+
+
+def test_one_that_is_told_otherwise_is_an_ordinary_worker(tmp_path: Path) -> None:
+    with Template(tmp_path, refork=1) as process:
+        channel = process.ready().order()
+        eventually(channel.receive_pid)
+        channel.send(Order.LEAVE)
+        eventually(lambda: ends_on(channel))

@@ -9,6 +9,7 @@ told or killed is not known here.
 from __future__ import annotations
 
 import os
+import signal
 import traceback
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,24 +17,24 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol
 
 from prefork.arbiter.facade import ServerFacade, WorkerFacade, run_hook
 from prefork.arbiter.lateness import Limits, Suspicion
-from prefork.arbiter.nursery import Nursery
+from prefork.arbiter.nursery import Nursery, Template
 from prefork.control.report import Totals
 from prefork.errors import ExitCode
 from prefork.process import channel, signals, stacks, variables
+from prefork.process import template as lines
 from prefork.process.scoreboard import THREADS, Stage
 from prefork.status.look import counted
 from prefork.supervisor.children import name
-from prefork.supervisor.messages import Event, Forked, ForkFailed, Spawn
+from prefork.supervisor.messages import Event, Forked, ForkFailed, Order, Spawn
 from prefork.workers import template
 
 if TYPE_CHECKING:
     import selectors
-    import signal
     import socket
     from collections.abc import Callable, Iterable, Iterator
 
     from prefork.arbiter.generation import Generation
-    from prefork.process.channel import ArbiterEnd
+    from prefork.process.channel import ArbiterEnd, End
     from prefork.process.kernel import Kernel
     from prefork.process.scoreboard import Current, Scoreboard, Slot
     from prefork.process.stacks import StackEnd
@@ -80,9 +81,10 @@ class Worker:
     """What was found so far of requests that take too long."""
     owed: list[signal.Signals] = field(default_factory=list)
     """Signals to send when the pid is known."""
-
     late: list[Current] = field(default_factory=list)
     """Its requests that were stuck at the last look."""
+    line: End | None = None
+    """Over which it gets its orders when it is a template."""
 
     def send(self, kernel: Kernel, number: signal.Signals) -> None:
         """Send it a signal; one whose pid is not known yet gets it when it is.
@@ -95,6 +97,30 @@ class Worker:
             kernel.kill(self.pid, number)
         else:
             self.owed.append(number)
+
+    def tell(self, order: Order) -> None:
+        """Send it an order; one that is dead does not mind.
+
+        Args:
+            order: the word. Without a descriptor for a line `REFORK` is `LEAVE`, and the worker only ends.
+        """
+        if order is not Order.REFORK:
+            self.end.send(order)
+            return
+        try:
+            self.line, theirs = lines.make()
+        except OSError:
+            self.end.send(Order.LEAVE)
+            return
+        self.end.send(order, theirs)
+        theirs.close()
+
+    def close(self) -> None:
+        """Close the arbiter's ends of all that connects it with the worker."""
+        self.end.close()
+        self.stacks.close()
+        if self.line is not None:
+            self.line.close()
 
     def __str__(self) -> str:
         return name(self.pid, self.slot.index, self.generation.number)
@@ -174,7 +200,7 @@ class Brood:
         pid = None
         try:
             if generation.preload:
-                self.nursery.order(generation, wanted.serial, wanted.slot, link.theirs, link.shows)
+                self.nursery.order(wanted, link.theirs, link.shows)
             else:
                 pid = self._fork(link.close_ours, generation, others)
         except OSError as error:
@@ -214,11 +240,12 @@ class Brood:
         return [worker for worker in self if not worker.pid]
 
     def start_template(
-        self, generation: Generation, server: ServerFacade, others: Iterable[Generation]
+        self, number: int, generation: Generation, server: ServerFacade, others: Iterable[Generation]
     ) -> Event:
         """Fork a template.
 
         Args:
+            number: of the template.
             generation: what it runs with.
             server: what hooks are given as `server`.
             others: all generations that have something open.
@@ -230,18 +257,44 @@ class Brood:
             Born: this is the template.
         """
         return self.nursery.start(
+            number,
             generation,
             lambda ours: self._fork(ours.close, generation, others),
             _be_born,
             partial(self._live_preloaded, generation, server),
         )
 
+    def promote(self, worker: Worker, number: int, server: ServerFacade) -> bool:
+        """Take the process of a worker for a template, and forget the worker.
+
+        Args:
+            worker: it has said that it is one.
+            number: of the template.
+            server: what hooks are given as `server`.
+
+        Returns:
+            False when it has no line, so that it can be no template; then it is ended.
+        """
+        line, worker.line = worker.line, None
+        if line is None:
+            self._kernel.kill(worker.pid, signal.SIGKILL)
+        else:
+            requests = counted(worker.slot).requests
+            self.nursery.adopt(Template(number, worker.generation, worker.pid, line, requests))
+        self.forget(worker, server)
+        return line is not None
+
     def _live_preloaded(
-        self, generation: Generation, server: ServerFacade, order: Fork, application: Callable[..., Any]
+        self,
+        generation: Generation,
+        server: ServerFacade,
+        order: Fork,
+        application: Callable[..., Any],
+        promote: Callable[[socket.socket], None],
     ) -> int:
         slot = self._board.slot(order.slot)
         facade = WorkerFacade(order.serial, generation.settings, server.log, server.pid, slot, os.getpid())
-        return self._live(generation, server, facade, slot, order.channel, order.stacks, application)
+        return self._live(generation, server, facade, slot, order.channel, order.stacks, application, promote)
 
     def fork_aide(self, ours: socket.socket, others: Iterable[Generation]) -> int:
         """Fork a process that is no worker: it has nothing of the arbiter's but its standard streams.
@@ -283,8 +336,7 @@ class Brood:
         self._selector.close()
         close_ours()
         for sibling in self:
-            sibling.end.close()
-            sibling.stacks.close()
+            sibling.close()
         self.nursery.let_go()
         self._drop()
         kept = {id(listener) for listener in generation.listeners} if generation is not None else set()
@@ -304,6 +356,7 @@ class Brood:
         channel: socket.socket,
         shows: int,
         application: Callable[..., Any] | None = None,
+        promote: Callable[[socket.socket], None] | None = None,
     ) -> int:
         variables.take_on(generation.settings.raw_env)
         return self._entry(
@@ -320,6 +373,7 @@ class Brood:
             worker_type=generation.worker_type,
             imported=generation.imported,
             application=application,
+            promote=promote,
             arbiter=server.pid,
         )
 
@@ -356,10 +410,9 @@ class Brood:
     def forget(self, worker: Worker, server: ServerFacade) -> None:
         """Let go of what belonged to a child that has been reaped."""
         self.hang_up(worker)
-        worker.end.close()
         if worker.stacks.fileno() in self._selector.get_map():
             self._selector.unregister(worker.stacks)
-        worker.stacks.close()
+        worker.close()
         self.past = self.past.plus(counted(worker.slot))
         worker.slot.clear(worker.generation.number, Stage.EMPTY)
         worker.facade.alive = False

@@ -101,6 +101,7 @@ class Generation:
             memory_total=memory.allowance(settings.max_memory),
             preload=self.preload,
             status=bool(self.status_listeners),
+            refork=settings.refork if self.preload and self.worker_type.reforks else 0,
         )
 
     @property

@@ -47,6 +47,7 @@ from prefork.supervisor.messages import (
     KillTemplate,
     Order,
     Park,
+    Promote,
     Reaped,
     Reason,
     Reload,
@@ -338,7 +339,7 @@ class Loop:
         """Return the worker that has ended; None when it was a template, or nobody of ours."""
         template = self._brood.nursery.take(pid)
         if template is not None:
-            self._step(TemplateEnded(template.generation.number, death))
+            self._step(TemplateEnded(template.number, death))
             return None
         if self._lookout.ended(pid, death, self._kernel.now()):
             return None
@@ -361,11 +362,22 @@ class Loop:
             if worker is None:
                 continue
             self._listen(worker)  # its last words
+            template = self._brood.nursery.take(pid)
+            if template is not None:  # that it was one
+                self._step(TemplateEnded(template.number, death))
+                continue
             child = self._fleet.children.get(worker.serial)
             self._inquests.bury(worker, expected=child is None or child.state not in SERVING | MEMBERS)
             self._brood.forget(worker, self._server)
             run_hook(worker.generation.hooks, "child_exit", self._log, self._server, worker.facade)
             self._step(Reaped(worker.serial, death))
+
+    def _make_template(self, worker: Worker, number: int) -> Event | None:
+        """Let a worker be a template: as a worker it has ended."""
+        self._inquests.bury(worker, expected=True)
+        is_one = self._brood.promote(worker, number, self._server)
+        run_hook(worker.generation.hooks, "child_exit", self._log, self._server, worker.facade)
+        return None if is_one else TemplateFailed(number, f"{worker} was not told to be one")
 
     # ------------------------------------------------------------ what the operator asks for
 
@@ -445,7 +457,7 @@ class Loop:
         except Exception as error:  # noqa: BLE001 -- the same
             self._log.exception("error in the arbiter, doing %r: going on", action)
             if isinstance(action, StartTemplate):
-                return TemplateFailed(action.generation, repr(error))
+                return TemplateFailed(action.number, repr(error))
             if isinstance(action, StartSuccessor):
                 return SuccessorFailed(repr(error))
             if isinstance(action, StartStatus):
@@ -465,15 +477,8 @@ class Loop:
                     self._inquests.ask(worker, why, reason.value, late=worker.late)
             case Abort() | Kill():
                 self._end_by_force(action)
-            case StartTemplate(number):
-                generation = self._succession.get(number)
-                return self._brood.start_template(generation, self._server, self.generations)
-            case StopTemplate(number):
-                self._brood.nursery.stop(number)
-            case AbortTemplate(number, why):
-                self._end_template(number, signal.SIGABRT, why)
-            case KillTemplate(number, why):
-                self._end_template(number, signal.SIGKILL, why)
+            case Promote() | StartTemplate() | StopTemplate() | AbortTemplate() | KillTemplate():
+                return self._tend_template(action)
             case StartSuccessor():
                 generation, kin = self.present, self._kin
                 handed = [*generation.listeners, *generation.status_listeners]
@@ -487,6 +492,25 @@ class Loop:
                 self._exit_code = code
             case _:
                 self._announce(action)
+        return None
+
+    def _tend_template(
+        self, action: Promote | StartTemplate | StopTemplate | AbortTemplate | KillTemplate
+    ) -> Event | None:
+        """Do what the machine wants done about a template."""
+        match action:
+            case Promote(serial, number):
+                worker = self._brood.get(serial)
+                return None if worker is None else self._make_template(worker, number)
+            case StartTemplate(number, of):
+                generation = self._succession.get(of)
+                return self._brood.start_template(number, generation, self._server, self.generations)
+            case StopTemplate(number):
+                self._brood.nursery.stop(number)
+            case AbortTemplate(number, why):
+                self._end_template(number, signal.SIGABRT, why)
+            case KillTemplate(number, why):
+                self._end_template(number, signal.SIGKILL, why)
         return None
 
     def _tend_status(self, action: StartStatus | StopStatus | KillStatus) -> Event | None:
@@ -541,7 +565,7 @@ class Loop:
             return
         if order is Order.LEAVE and self._succession.is_last_on_a_listener(worker.generation):
             order = Order.DRAIN  # nobody follows on a listener that is being removed
-        worker.end.send(order)
+        worker.tell(order)
 
     def show_stacks(self, serial: int, then: Callable[[str, str], None]) -> bool:
         """Have a worker show its stacks.
@@ -578,9 +602,9 @@ class Loop:
         self._inquests.tell(worker, action.why, reason, doing=": sending SIGABRT")
         self._brood.kill(action.serial, signal.SIGABRT)
 
-    def _end_template(self, generation: int, number: signal.Signals, why: str) -> None:
-        self._log.error("%s %s: sending %s", self._fleet.templates.get(generation), why, number.name)
-        self._brood.nursery.kill(generation, number)
+    def _end_template(self, number: int, what: signal.Signals, why: str) -> None:
+        self._log.error("%s %s: sending %s", self._fleet.templates.get(number), why, what.name)
+        self._brood.nursery.kill(number, what)
 
     def _take_over(self) -> None:
         """Be the server, in place of a predecessor that has gone or waits for this."""

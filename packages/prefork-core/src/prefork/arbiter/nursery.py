@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from prefork.process import template, variables
-from prefork.process.channel import Hangup
+from prefork.process.channel import End, Hangup
 from prefork.supervisor.messages import TemplateFailed, TemplateForked, TemplateReady
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from prefork.arbiter.generation import Generation
     from prefork.process.kernel import Kernel
-    from prefork.process.template import ArbiterEnd, Fork
-    from prefork.supervisor.messages import Event
+    from prefork.supervisor.messages import Event, Spawn
+    from prefork.workers.template import Live
 
 _READ: Final = 1
 """selectors.EVENT_READ."""
@@ -41,13 +41,16 @@ class Life(Protocol):
 class Template:
     """One living template."""
 
+    number: int
     generation: Generation
     pid: int
-    line: ArbiterEnd
+    line: End
+    requests: int | None = None
+    """How many it has answered when it was a worker; None when it never was."""
 
 
 class Nursery:
-    """The living templates of one arbiter, one for a generation at most.
+    """The living templates of one arbiter.
 
     Args:
         kernel: kills; in a template, forks.
@@ -59,21 +62,27 @@ class Nursery:
         self._kernel = kernel
         self._selector = selector
         self._life = life
-        self._by_generation: dict[int, Template] = {}
+        self._by_number: dict[int, Template] = {}
 
     def __iter__(self) -> Iterator[Template]:
-        return iter(list(self._by_generation.values()))
+        return iter(list(self._by_number.values()))
+
+    def get(self, number: int) -> Template | None:
+        """Return a template, None when it is not here."""
+        return self._by_number.get(number)
 
     def start(
         self,
+        number: int,
         generation: Generation,
-        fork: Callable[[ArbiterEnd], int],
+        fork: Callable[[End], int],
         be_born: Callable[[Callable[[], int]], NoReturn],
-        live: Callable[[Fork, Callable[..., Any]], int],
+        live: Live,
     ) -> Event:
         """Fork a template.
 
         Args:
+            number: of the template.
             generation: whose application it is to load.
             fork: forks with what is the arbiter's closed in the child, given the new arbiter's end.
             be_born: leaves the arbiter's loop, in the child, for a life.
@@ -85,23 +94,25 @@ class Nursery:
         try:
             ours, theirs = template.make()
         except OSError as error:
-            return TemplateFailed(generation.number, str(error.strerror))
+            return TemplateFailed(number, str(error.strerror))
         try:
             pid = fork(ours)
         except OSError as error:
             ours.close()
             theirs.close()
-            return TemplateFailed(generation.number, str(error.strerror))
+            return TemplateFailed(number, str(error.strerror))
         if pid == 0:
             be_born(partial(self._live, generation, theirs, live))
         theirs.close()
-        self._by_generation[generation.number] = found = Template(generation, pid, ours)
-        self._selector.register(ours, _READ, found)
-        return TemplateForked(generation.number, pid)
+        self.adopt(Template(number, generation, pid, ours))
+        return TemplateForked(number, pid)
 
-    def _live(
-        self, generation: Generation, line: socket.socket, live: Callable[[Fork, Callable[..., Any]], int]
-    ) -> int:
+    def adopt(self, found: Template) -> None:
+        """Take in a template that lives."""
+        self._by_number[found.number] = found
+        self._selector.register(found.line, _READ, found)
+
+    def _live(self, generation: Generation, line: socket.socket, live: Live) -> int:
         variables.take_on(generation.settings.raw_env)
         return self._life(
             settings=generation.settings,
@@ -112,30 +123,26 @@ class Nursery:
             live=live,
         )
 
-    def order(
-        self, generation: Generation, serial: int, slot: int, channel: socket.socket, stacks: int
-    ) -> None:
+    def order(self, wanted: Spawn, channel: socket.socket, stacks: int) -> None:
         """Order a fork.
 
         Args:
-            generation: of the worker.
-            serial: of the worker.
-            slot: of the worker.
+            wanted: which template, and the worker's serial number and slot.
             channel: its end of the channel to the arbiter.
             stacks: the descriptor where it shows its stacks.
 
         Raises:
             OSError: there is no template that takes the order.
         """
-        found = self._by_generation.get(generation.number)
+        found = self.get(wanted.template)
         if found is None:
             raise ProcessLookupError(0, "there is no template")
-        found.line.order(serial, slot, channel, stacks)
+        template.order(found.line, wanted.serial, wanted.slot, channel, stacks)
 
     def listen(self, found: Template) -> Event | None:
         """Take in what a template says: `TemplateReady`, or nothing."""
         try:
-            return TemplateReady(found.generation.number) if found.line.receive() else None
+            return TemplateReady(found.number) if template.has_said_ready(found.line) else None
         except Hangup:
             # It is ending, or the application has closed its descriptors; then it is of no use.
             self._deafen(found)
@@ -143,16 +150,16 @@ class Nursery:
             return None
 
     def stop(self, number: int) -> None:
-        """Tell the template of a generation to end."""
-        found = self._by_generation.get(number)
+        """Tell a template to end."""
+        found = self.get(number)
         if found is not None:
             self._deafen(found)
             found.line.close()
             self._kernel.kill(found.pid, signal.SIGTERM)  # it may be in an import
 
     def kill(self, number: int, what: signal.Signals) -> None:
-        """Send the template of a generation a signal."""
-        found = self._by_generation.get(number)
+        """Send a template a signal."""
+        found = self.get(number)
         if found is not None:
             self._kernel.kill(found.pid, what)
 
@@ -162,7 +169,7 @@ class Nursery:
             if found.pid == pid:
                 self._deafen(found)
                 found.line.close()
-                del self._by_generation[found.generation.number]
+                del self._by_number[found.number]
                 return found
         return None
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefork import __version__
-from prefork.control.register import Place, Register
-from prefork.control.report import Listening
+from prefork.control.register import Parent, Place, Register
+from prefork.control.report import Listening, Reforks
 from prefork.net.tcpinfo import waiting_connections
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from prefork.arbiter.brood import Brood
     from prefork.arbiter.generation import Generation
+    from prefork.arbiter.nursery import Nursery
     from prefork.supervisor.fleet import Fleet
+    from prefork.supervisor.templates import Template
 
 
 class Birth(NamedTuple):
@@ -57,7 +59,15 @@ def register(fleet: Fleet, brood: Brood, generations: Iterable[Generation], birt
         ),
         listeners=_listeners(generations),
         past=brood.past,
+        templates=tuple(_template(template, brood.nursery) for template in fleet.templates),
+        reforks=Reforks(fleet.reforks, fleet.failed_reforks),
     )
+
+
+def _template(template: Template, nursery: Nursery) -> Parent:
+    living = nursery.get(template.number)
+    requests = None if living is None else living.requests
+    return Parent(template.pid, template.generation, template.state.value, template.born, requests)
 
 
 def _listeners(generations: Iterable[Generation]) -> tuple[Listening, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from prefork.control.report import Listening, Totals
+from prefork.control.report import Listening, Reforks, Totals
 
 
 class Place(NamedTuple):
@@ -23,6 +23,18 @@ class Place(NamedTuple):
     """When it was forked, in monotonic seconds."""
     memory: int
     """Bytes that it shares with no other process, when last weighed; 0 when it never was."""
+
+
+class Parent(NamedTuple):
+    """A template."""
+
+    pid: int
+    generation: int
+    state: str
+    born: float
+    """When it was started, or has become one, in monotonic seconds."""
+    requests: int | None
+    """How many it has answered before, as a worker; None when it has loaded the application itself."""
 
 
 class Register(NamedTuple):
@@ -46,6 +58,8 @@ class Register(NamedTuple):
     listeners: tuple[Listening, ...]
     past: Totals
     """What workers have counted that are not here any more."""
+    templates: tuple[Parent, ...] = ()
+    reforks: Reforks = Reforks()
 
 
 def render(register: Register) -> bytes:
@@ -64,4 +78,6 @@ def parse(text: bytes) -> Register:
         places=tuple(Place(*row) for row in found.places),
         listeners=tuple(Listening(*row) for row in found.listeners),
         past=Totals(*found.past),
+        templates=tuple(Parent(*row) for row in found.templates),
+        reforks=Reforks(*found.reforks),
     )

@@ -97,6 +97,25 @@ class Seat(NamedTuple):
     """Bytes that it shares with no other process, when last weighed; None when it never was."""
 
 
+class Mould(NamedTuple):
+    """A template: a process that forks workers."""
+
+    pid: int
+    generation: int
+    state: str
+    age: float
+    """Seconds since it was started, or has become one."""
+    requests: int | None
+    """How many it has answered before, as a worker; None when it has loaded the application itself."""
+
+
+class Reforks(NamedTuple):
+    """What became of the workers that were to be a template, since the start."""
+
+    done: int = 0
+    failed: int = 0
+
+
 class Snapshot(NamedTuple):
     """A server at one moment."""
 
@@ -119,6 +138,8 @@ class Snapshot(NamedTuple):
     totals: Totals
     kills: Mapping[str, int]
     """Workers that were ended by force, by reason."""
+    templates: tuple[Mould, ...] = ()
+    reforks: Reforks = Reforks()
 
     def count(self, state: str) -> int:
         """Return how many workers are in a state."""
@@ -145,6 +166,8 @@ def status(snapshot: Snapshot) -> dict[str, Any]:
         "rolled_back": snapshot.rolled_back or None,
         "upgrade": snapshot.upgrade or None,
         "workers": {"target": snapshot.target, **{state: counts[state] for state in STATES}},
+        "templates": [{**mould._asdict(), "age": round(mould.age, 3)} for mould in snapshot.templates],
+        "reforks": snapshot.reforks._asdict(),
         "listeners": [listening._asdict() for listening in snapshot.listeners],
         "requests": totals.requests,
         "errors": totals.errors,

@@ -76,16 +76,26 @@ def status(result: Mapping[str, Any]) -> str:
         ("server", f"prefork {result['version']}, pid {result['pid']}, up {duration(result['uptime'])}"),
         ("mode", f"{result['mode']}, generation {result['generation']}"),
         ("workers", f"{workers['ready']} ready of {workers['target']} ({', '.join(others)})"),
+        *(("template", _template(template)) for template in result["templates"]),
         *(("listening", _listening(listening)) for listening in result["listeners"]),
         ("requests", f"{result['requests']} ({result['errors']} errors, {result['shed']} turned away)"),
         ("queue time", _queue_time(result)),
         ("kills", _kills(result)),
     ]
+    if any(result["reforks"].values()):
+        lines.append(("reforks", f"{result['reforks']['done']} ({result['reforks']['failed']} failed)"))
     if result["rolled_back"]:
         lines.insert(2, ("last reload", f"rolled back: {result['rolled_back']}"))
     if result["upgrade"]:
         lines.insert(2, ("upgrade", result["upgrade"]))
     return "".join(f"{name:<12}{printable(text)}\n" for name, text in lines)
+
+
+def _template(template: Mapping[str, Any]) -> str:
+    requests = template["requests"]
+    made = "has loaded the application" if requests is None else f"was a worker for {requests} requests"
+    state, age = template["state"], duration(template["age"])
+    return f"pid {template['pid']}, generation {template['generation']}, {state}, up {age}; {made}"
 
 
 def _listening(listening: Mapping[str, Any]) -> str:

@@ -11,11 +11,12 @@ closes those of its siblings after the fork.
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
 import sys
-from typing import Final
+from typing import Final, NamedTuple
 
 from prefork.supervisor.messages import Order, Report
 
@@ -31,8 +32,8 @@ class Hangup(Exception):
     """The other side has closed its end or is dead."""
 
 
-class ArbiterEnd:
-    """The arbiter's end of the channel to one worker.
+class End:
+    """The arbiter's end of a socket pair, to a worker or to a template.
 
     Args:
         end: a connected, non-blocking socket; closed by `close`.
@@ -47,17 +48,77 @@ class ArbiterEnd:
         """Return the descriptor, for a selector."""
         return self._socket.fileno()
 
-    def send(self, order: Order) -> bool:
+    def send(self, words: bytes, *descriptors: int) -> bool:
+        """Send something, without waiting.
+
+        Args:
+            words: what to say.
+            descriptors: what the other side gets a copy of.
+
+        Returns:
+            Whether all of it is on its way.
+
+        Raises:
+            OSError: the other side is dead or does not listen any more, or has not read what came before.
+        """
+        if descriptors:
+            return socket.send_fds(self._socket, [words], descriptors) == len(words)
+        return self._socket.send(words) == len(words)
+
+    def receive(self, most: int, room: int = 0) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+        """Return what has come: bytes, and what the kernel or the other side has put beside them.
+
+        Args:
+            most: how many bytes at once.
+            room: bytes for what is beside them.
+
+        Raises:
+            BlockingIOError: nothing has come yet.
+            Hangup: there is nothing more to come.
+        """
+        try:
+            words, ancillary, _, _ = self._socket.recvmsg(most, room)
+        except BlockingIOError:
+            raise
+        except OSError as error:  # ECONNRESET: it died with something unread
+            raise Hangup from error
+        if not words:
+            raise Hangup
+        return words, ancillary
+
+    def close(self) -> None:
+        """Close this end, which the other side sees as the arbiter's death."""
+        self._socket.close()
+
+
+class ArbiterEnd:
+    """The arbiter's end of the channel to one worker.
+
+    Args:
+        end: a connected, non-blocking socket; closed by `close`.
+    """
+
+    __slots__ = ("_end",)
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = End(end)
+
+    def fileno(self) -> int:
+        """Return the descriptor, for a selector."""
+        return self._end.fileno()
+
+    def send(self, order: Order, line: socket.socket | None = None) -> bool:
         """Send an order, without waiting.
 
         Args:
             order: the word.
+            line: a socket that goes with `REFORK`. This process can close its copy afterwards.
 
         Returns:
             False when the worker is dead or does not listen any more.
         """
         try:
-            return self._socket.send(order.value) == 1
+            return self._end.send(order.value, *([] if line is None else [line.fileno()]))
         except OSError:  # EPIPE: dead, or it has hung up after a SIGTERM. EAGAIN: 200 KB unread orders.
             return False
 
@@ -70,13 +131,9 @@ class ArbiterEnd:
             Hangup: there is no such worker, and there will be none.
         """
         try:
-            word, ancillary, _, _ = self._socket.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size))
+            _, ancillary = self._end.receive(1, socket.CMSG_SPACE(_CREDENTIALS.size))
         except BlockingIOError:
             return None
-        except OSError as error:
-            raise Hangup from error
-        if not word:
-            raise Hangup
         return next((_CREDENTIALS.unpack(data)[0] for _, _, data in ancillary), None)
 
     def receive(self) -> list[Report]:
@@ -86,18 +143,14 @@ class ArbiterEnd:
             Hangup: there is nothing more to come.
         """
         try:
-            words = self._socket.recv(_MOST_WORDS)
+            words, _ = self._end.receive(_MOST_WORDS)
         except BlockingIOError:
             return []
-        except OSError as error:  # ECONNRESET: it died with orders unread
-            raise Hangup from error
-        if not words:
-            raise Hangup
         return [_REPORTS[word] for word in words if word in _REPORTS]
 
     def close(self) -> None:
         """Close this end, which the worker sees as the arbiter's death."""
-        self._socket.close()
+        self._end.close()
 
 
 _REPORTS: Final = {report.value[0]: report for report in Report}
@@ -152,7 +205,15 @@ def report(end: socket.socket, word: Report) -> bool:
         return False
 
 
-def read_order(end: socket.socket) -> Order | None:
+class Told(NamedTuple):
+    """What a worker has been told."""
+
+    order: Order
+    line: socket.socket | None = None
+    """What came with `REFORK`: the line over which the worker, as a template, will be ordered to fork."""
+
+
+def read_order(end: socket.socket) -> Told | None:
     """Return the newest order for this worker, or None when there is none.
 
     End of file is `Order.DRAIN`: the arbiter is dead, or the worker has hung up.
@@ -161,13 +222,25 @@ def read_order(end: socket.socket) -> Order | None:
         end: the worker's end.
     """
     try:
-        words = end.recv(_MOST_WORDS)
+        words, descriptors, _, _ = socket.recv_fds(end, _MOST_WORDS, 1)
     except BlockingIOError:
         return None
     except OSError:
-        return Order.DRAIN
+        return Told(Order.DRAIN)
+    line = _received(descriptors)
     orders = [_ORDERS[word] for word in words if word in _ORDERS]
-    return orders[-1] if orders else Order.DRAIN
+    order = orders[-1] if orders else Order.DRAIN
+    if order is Order.REFORK:
+        return Told(order, line)
+    if line is not None:
+        line.close()  # another order has followed at once
+    return Told(order)
+
+
+def _received(descriptors: list[int]) -> socket.socket | None:
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)  # as Python makes all but those that it is sent
+    return socket.socket(fileno=descriptors[0]) if descriptors else None
 
 
 def arbiter_is_gone(end: socket.socket) -> bool:

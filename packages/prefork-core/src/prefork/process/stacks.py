@@ -140,3 +140,10 @@ def show_on_signals(descriptor: int, *, main_calls: bool) -> None:
     signal.signal(SIGNAL, show)
     faulthandler.enable(file=descriptor, all_threads=True)
     faulthandler.register(INSIST, file=descriptor, all_threads=not main_calls)
+
+
+def show_no_more() -> None:
+    """Undo `show_on_signals`, before the descriptor is closed."""
+    signal.signal(SIGNAL, signal.SIG_DFL)
+    faulthandler.unregister(INSIST)
+    faulthandler.disable()

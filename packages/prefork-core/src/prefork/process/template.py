@@ -17,7 +17,7 @@ import socket
 import struct
 from typing import Final, NamedTuple
 
-from prefork.process.channel import Hangup
+from prefork.process.channel import End
 
 _READY: Final = b"r"
 _ORDER: Final = struct.Struct("qi")
@@ -48,58 +48,39 @@ class Fork(NamedTuple):
         return bool(poll.poll(0))
 
 
-class ArbiterEnd:
-    """The arbiter's end of the line to one template.
+def order(end: End, serial: int, slot: int, channel: socket.socket, stacks: int) -> None:
+    """Order a fork, without waiting.
 
     Args:
-        end: a connected, non-blocking socket; closed by `close`.
+        end: the arbiter's end of the line.
+        serial: of the worker.
+        slot: of the worker.
+        channel: its end of the channel to the arbiter.
+        stacks: the descriptor where it shows its stacks. This process can close both afterwards.
+
+    Raises:
+        OSError: the template is dead, or has too many orders that it has not read.
     """
-
-    __slots__ = ("_socket",)
-
-    def __init__(self, end: socket.socket) -> None:
-        self._socket = end
-
-    def fileno(self) -> int:
-        """Return the descriptor, for a selector."""
-        return self._socket.fileno()
-
-    def order(self, serial: int, slot: int, channel: socket.socket, stacks: int) -> None:
-        """Order a fork, without waiting.
-
-        Args:
-            serial: of the worker.
-            slot: of the worker.
-            channel: its end of the channel to the arbiter.
-            stacks: the descriptor where it shows its stacks. This process can close both afterwards.
-
-        Raises:
-            OSError: the template is dead, or has too many orders that it has not read.
-        """
-        socket.send_fds(self._socket, [_ORDER.pack(serial, slot)], [channel.fileno(), stacks])
-
-    def receive(self) -> bool:
-        """Return whether the template has said since the last call that it is ready.
-
-        Raises:
-            Hangup: there is nothing more to come.
-        """
-        try:
-            word = self._socket.recv(16)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            raise Hangup from error
-        if not word:
-            raise Hangup
-        return word == _READY
-
-    def close(self) -> None:
-        """Close this end, which the template sees as the order to end."""
-        self._socket.close()
+    end.send(_ORDER.pack(serial, slot), channel.fileno(), stacks)
 
 
-def make() -> tuple[ArbiterEnd, socket.socket]:
+def has_said_ready(end: End) -> bool:
+    """Return whether the template has said since the last call that it is ready.
+
+    Args:
+        end: the arbiter's end of the line. Closed, it is the template's order to end.
+
+    Raises:
+        Hangup: there is nothing more to come.
+    """
+    try:
+        word, _ = end.receive(16)
+    except BlockingIOError:
+        return False
+    return word == _READY
+
+
+def make() -> tuple[End, socket.socket]:
     """Make a line before a template is forked.
 
     Returns:
@@ -111,7 +92,7 @@ def make() -> tuple[ArbiterEnd, socket.socket]:
     # Packets, so that an order and its descriptors come in one piece.
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
-    return ArbiterEnd(ours), theirs
+    return End(ours), theirs
 
 
 def say_ready(end: socket.socket) -> None:

@@ -50,6 +50,12 @@ IDLE: Final = (
     ),
     Idle("preload_app", "reload is on", lambda given: given.reload),
     Idle("warmup", "preload_app is off", lambda given: not given.preload_app),
+    Idle("refork", "preload_app is off", lambda given: not given.preload_app),
+    Idle(
+        "refork",
+        "max_requests is not above it",
+        lambda given: given.preload_app and 0 < given.max_requests <= given.refork,
+    ),
     Idle("capture_output", "errorlog is not a file", lambda given: given.errorlog == "-"),
     Idle(
         "access_log_format",

@@ -252,6 +252,16 @@ class Settings:
             " forks. An exception, or a status of 500 or more, is a failed boot. May be repeated."
         ),
     )
+    refork: int = option(
+        _WORKERS,
+        whole(),
+        0,
+        help=(
+            "Make a worker that has answered so many requests the next template, once in each generation, and"
+            " replace the others by workers that it forks: they share what requests have made. Needs"
+            " preload_app; 0 never."
+        ),
+    )
 
     timeout: float = option(
         _TIME,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from prefork.control.report import InHand, Seat, Snapshot, Totals
+from prefork.control.report import InHand, Mould, Seat, Snapshot, Totals
 from prefork.process.scoreboard import Stage
 
 if TYPE_CHECKING:
@@ -58,6 +58,11 @@ def snapshot(register: Register, board: Scoreboard, now: float) -> Snapshot:
         listeners=register.listeners,
         totals=totals,
         kills={reason.value: count for reason, count in board.kills.items()},
+        templates=tuple(
+            Mould(parent.pid, parent.generation, parent.state, now - parent.born, parent.requests)
+            for parent in register.templates
+        ),
+        reforks=register.reforks,
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Protocol
 
     from prefork.supervisor.messages import Reason
 
@@ -57,6 +58,44 @@ REAP_GRACE: Final = 5.0
 """Seconds from SIGKILL until a stopping server waits no longer (a process stuck in the kernel)."""
 
 
+class Warmth(Enum):
+    """How far a worker is on its way to be the next template."""
+
+    COLD = "cold"
+    WARM = "warm"
+    """It has served enough requests."""
+    CHOSEN = "chosen"
+    """It waits for its successor, as one that is recycled does."""
+    TOLD = "told"
+    """It drains, and is a template when nothing is in its way."""
+
+
+if TYPE_CHECKING:
+
+    class _Living(Protocol):
+        """What has a state and its deadline: a worker, or a template."""
+
+        state: State
+        deadline: float
+
+
+def change_state(self: _Living, state: State, deadline: float = inf) -> None:
+    """Change the state.
+
+    Args:
+        self: who changes.
+        state: the next one.
+        deadline: when that one has lasted too long, in monotonic seconds.
+
+    Raises:
+        ValueError: there is no way from here to there.
+    """
+    if state not in TRANSITIONS[self.state]:
+        raise ValueError(f"{self} cannot go from {self.state.value} to {state.value}")
+    self.state = state
+    self.deadline = deadline
+
+
 @dataclass(slots=True)
 class Child:
     """One child process. Times are monotonic seconds."""
@@ -71,6 +110,8 @@ class Child:
     state: State = State.BOOTING
     pid: int = 0
     """0 until it is known: a template forks it, and then it says so itself."""
+    template: int = 0
+    """The number of the template that forks it; 0 for the arbiter."""
     ready_at: float | None = None
     expires: float = inf
     """When it has served for max_worker_lifetime."""
@@ -86,21 +127,9 @@ class Child:
     """Why it is ended by force."""
     told_at: float = inf
     """When it was told to stop."""
+    warmth: Warmth = Warmth.COLD
 
-    def enter(self, state: State, deadline: float = inf) -> None:
-        """Change the state.
-
-        Args:
-            state: the next one.
-            deadline: when that one has lasted too long.
-
-        Raises:
-            ValueError: there is no way from here to there.
-        """
-        if state not in TRANSITIONS[self.state]:
-            raise ValueError(f"{self} cannot go from {self.state.value} to {state.value}")
-        self.state = state
-        self.deadline = deadline
+    enter = change_state
 
     def weigh(self, weight: int) -> None:
         """Note how many bytes of memory it shares with no other process."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prefork.supervisor.ending import Ending
     from prefork.supervisor.fleet import Fleet
     from prefork.supervisor.messages import Death, ForkFailed, Reaped, TemplateEnded, TemplateFailed
+    from prefork.supervisor.reforking import Reforking
     from prefork.supervisor.reloading import Reloading
     from prefork.supervisor.templates import Template
 
@@ -33,12 +34,14 @@ class Failures:
         fleet: whose processes they are.
         reloading: rolls back.
         ending: ends a server that cannot start.
+        reforking: tries another worker as the template.
     """
 
-    def __init__(self, fleet: Fleet, reloading: Reloading, ending: Ending) -> None:
+    def __init__(self, fleet: Fleet, reloading: Reloading, ending: Ending, reforking: Reforking) -> None:
         self._fleet = fleet
         self._reloading = reloading
         self._ending = ending
+        self._reforking = reforking
 
     # ------------------------------------------------------------ a worker
 
@@ -67,6 +70,7 @@ class Failures:
         if child.state not in SERVING | MEMBERS:
             clean = event.death.code == 0 or child.state is not State.STOPPING
             fleet.say(Level.INFO if clean else Level.WARNING, f"{child} ended ({reason})")
+            self._reforking.failed(child)
             return
         served = child.served(fleet.now)
         since = f"after {seconds(served)} of service" if child.ready_at is not None else "before it was ready"
@@ -110,7 +114,7 @@ class Failures:
 
     def template_not_forked(self, event: TemplateFailed) -> None:
         """Take in that a template could not be forked."""
-        template = self._fleet.templates.remove(event.generation)
+        template = self._fleet.templates.remove(event.number)
         if template is not None:
             self._fleet.say(Level.ERROR, f"cannot start a template: {event.why}")
             self.template_failed(template, f"it could not be started: {event.why}", hopeless=False)
@@ -118,7 +122,7 @@ class Failures:
     def template_ended(self, event: TemplateEnded) -> None:
         """Take in that a template has ended, asked or not."""
         fleet = self._fleet
-        template = fleet.templates.remove(event.generation)
+        template = fleet.templates.remove(event.number)
         if template is None:
             return
         reason = _reason(template, event.death)
@@ -143,6 +147,8 @@ class Failures:
         fleet = self._fleet
         if fleet.is_stopping or template.generation != fleet.generation:
             return
+        if fleet.templates.of(template.generation) is not None:
+            return  # the one that it has made way for
         if fleet.mode is Mode.STARTING and hopeless:
             self._ending.give_up(code)
         elif fleet.rollout is not None:

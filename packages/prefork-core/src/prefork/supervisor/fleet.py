@@ -71,6 +71,10 @@ class Fleet:
         """Why the last reload was rolled back; empty when it was not."""
         self.backoff = Backoff(probing=policy.watched)
         """Of the present generation's workers."""
+        self.reforks = 0
+        """How many workers have become a template."""
+        self.failed_reforks = 0
+        """How many should have, and could not."""
         self.now = 0.0
         """Monotonic seconds of the present step."""
         self._actions: list[Action] = []

@@ -140,7 +140,7 @@ class Force:
 
     def _expire_worker(self, child: Child) -> None:
         fleet = self._fleet
-        template = None if child.pid else fleet.templates.get(child.generation)
+        template = None if child.pid else fleet.templates.get(child.template)
         if template is not None and template.state is State.READY:
             # Stopped by a signal, or stuck in a hook of os.register_at_fork.
             fleet.templates.kill(template, "has not forked a worker in time", fleet.now)
@@ -169,6 +169,6 @@ class Force:
         if fleet.mode not in ENDING:
             return
         if isinstance(one, Template):
-            fleet.templates.remove(one.generation)
+            fleet.templates.remove(one.number)
         else:
             fleet.children.remove(one.serial)

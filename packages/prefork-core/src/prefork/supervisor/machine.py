@@ -9,8 +9,9 @@ A step takes the event in, then brings what is nearer to what should be (`_recon
 the numbers of `staffing`) and ends states that have lasted too long (`force`), until
 nothing changes. So a message that is lost or late delays things, but cannot leave them wrong.
 
-Each kind of decision has a module, and all work on one `Fleet`: `sizing`, `reloading`, `ending`,
-`failures`, `force`, `upgrading`. Here is who is asked about which event, and what a step is made of.
+Each kind of decision has a module, and all work on one `Fleet`: `sizing`, `reloading`, `reforking`,
+`ending`, `failures`, `force`, `upgrading`. Here is who is asked about which event, and what a step is
+made of.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from prefork.supervisor.ending import Ending
 from prefork.supervisor.failures import Failures
 from prefork.supervisor.fleet import Fleet, Mode, seconds
 from prefork.supervisor.force import Force
-from prefork.supervisor.messages import Level, Order, Report, Resized, Serving, Spawn
+from prefork.supervisor.messages import Level, Report, Resized, Serving, Spawn
+from prefork.supervisor.reforking import Reforking
 from prefork.supervisor.reloading import Reloading
 from prefork.supervisor.sizing import Sizing
 from prefork.supervisor.upgrading import Upgrading
@@ -59,7 +61,8 @@ class Machine:
         self._sizing = Sizing(fleet)
         self._reloading = Reloading(fleet, self._sizing)
         self._ending = Ending(fleet)
-        self._failures = Failures(fleet, self._reloading, self._ending)
+        self._reforking = Reforking(fleet)
+        self._failures = Failures(fleet, self._reloading, self._ending, self._reforking)
         self._force = Force(fleet, self._failures, self._reloading)
         self._upgrading = Upgrading(fleet, self._sizing, self._ending)
         self._handlers = self._table()
@@ -167,6 +170,10 @@ class Machine:
             return
         if event.report is Report.RETIRE:
             child.wants_successor = "has served its share"
+        elif event.report is Report.WARM:
+            self._reforking.warm(child)
+        elif event.report is Report.TEMPLATE:
+            self._reforking.promote(child)
         elif child.state is State.BOOTING:
             self._welcome(child)
         elif child.state is State.STOPPING and child.ready_at is None:
@@ -190,14 +197,14 @@ class Machine:
             fleet.do(Serving())
 
     def _template_forked(self, event: on.TemplateForked) -> None:
-        template = self.fleet.templates.get(event.generation)
+        template = self.fleet.templates.get(event.number)
         if template is not None:
             template.pid = event.pid
             self.fleet.say(Level.DEBUG, f"{template} started")
 
     def _template_ready(self, event: on.TemplateReady) -> None:
         fleet = self.fleet
-        template = fleet.templates.ready(event.generation, fleet.now)
+        template = fleet.templates.ready(event.number, fleet.now)
         if template is not None:
             fleet.say(Level.INFO, f"{template} ready after {seconds(fleet.now - template.born)}")
 
@@ -219,13 +226,14 @@ class Machine:
     def _dismiss_surplus(self) -> None:
         fleet = self.fleet
         for child in staffing.surplus(fleet.children, fleet.target):
-            fleet.dismiss(child, Order.LEAVE)
+            fleet.dismiss(child, self._reforking.dismissal(child))
         for child in staffing.spare(fleet.children, fleet.target, fleet.rollout, fleet.now):
-            fleet.dismiss(child, Order.LEAVE)
+            fleet.dismiss(child, self._reforking.dismissal(child))
 
     def _admit_retirements(self) -> None:
         fleet = self.fleet
         recycling.note_age(fleet.children, fleet.policy, fleet.now)
+        self._reforking.choose()
         for child in staffing.retirements(fleet.children, fleet.target, fleet.rollout):
             child.enter(State.RETIRING, child.deadline)
             fleet.say(Level.INFO, f"{child} {child.wants_successor}: starting its successor")
@@ -239,13 +247,15 @@ class Machine:
     def _tend_templates(self) -> None:
         fleet = self.fleet
         kept = None if fleet.rollout is None or fleet.is_stopping else fleet.rollout.old_generation
-        fleet.templates.tend(self._preloaded, kept, fleet.now, fleet.policy.boot_timeout or inf)
+        busy = {child.template for child in fleet.children if not child.pid}
+        fleet.templates.tend(self._preloaded, kept, busy, fleet.now, fleet.policy.boot_timeout or inf)
 
     def _spawn_missing(self) -> None:
         fleet = self.fleet
         vacancies = staffing.vacancies(fleet.children, fleet.target, fleet.rollout, fleet.policy)
+        template = fleet.templates.forking(fleet.generation)
         if fleet.policy.preload:
-            if not fleet.templates.can_fork(fleet.generation):
+            if template is None:
                 return
             asked = sum(not child.pid for child in fleet.children.among(State.BOOTING))
             vacancies = min(vacancies, MOST_ASKED - asked)
@@ -253,4 +263,6 @@ class Machine:
         for _ in range(fleet.backoff.allowance(vacancies, booting, fleet.now)):
             timeout = fleet.policy.boot_timeout or inf
             child = fleet.children.add(fleet.generation, fleet.now, fleet.now + timeout)
-            fleet.do(Spawn(child.serial, child.slot, child.generation))
+            if template is not None:
+                child.template = template.number
+            fleet.do(Spawn(child.serial, child.slot, child.generation, child.template))

@@ -8,8 +8,8 @@ It decides what can be said. It knows nothing of who says it or how it travels.
 * An `Event` is something that happened, told to `machine.Machine.step`.
 * An `Action` is something that `step` wants done, and the arbiter does at once.
 
-A child is named by its serial number, which is never used twice, so a word that comes late
-can never be taken for another child's.
+A child is named by its serial number, a template by its number. Neither is used twice, so a word that
+comes late can never be taken for another one's.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ class Order(Enum):
     DRAIN = b"d"
     LEAVE = b"l"
     QUICK = b"q"
+    REFORK = b"f"
+    """Leave, and then be the next template. A line comes with it, over which a template gets its orders."""
 
     @property
     def reason(self) -> StopReason:
         """What the order means to a worker class."""
-        return StopReason[self.name]
+        return StopReason.LEAVE if self is Order.REFORK else StopReason[self.name]
 
 
 class Report(Enum):
@@ -40,6 +42,10 @@ class Report(Enum):
     """The application is loaded, and connections are accepted from now on."""
     RETIRE = b"m"
     """Enough requests served: start a successor, then tell me to leave."""
+    WARM = b"w"
+    """As many requests served as `refork` asks for."""
+    TEMPLATE = b"t"
+    """Nothing in hand any more, nor what no fork can carry over: a template from now on, as it was told."""
 
 
 class Level(IntEnum):
@@ -103,6 +109,8 @@ class Policy:
     """A change of the code brings the next reload: new replaces old at once, and a boot that fails waits."""
     preload: bool = False
     """Whether workers are forked by a template process that has loaded the application."""
+    refork: int = 0
+    """After so many requests a worker can become the template; 0 is never."""
     status: bool = False
     """Whether a status process answers probes."""
     memory: int = 0
@@ -233,7 +241,7 @@ class Sampled:
 class TemplateForked:
     """A `StartTemplate` succeeded."""
 
-    generation: int
+    number: int
     pid: int
 
 
@@ -241,7 +249,7 @@ class TemplateForked:
 class TemplateFailed:
     """A `StartTemplate` failed: no process, memory or descriptor was to be had."""
 
-    generation: int
+    number: int
     why: str
 
 
@@ -249,14 +257,14 @@ class TemplateFailed:
 class TemplateReady:
     """A template has loaded the application: it forks workers from now on."""
 
-    generation: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateEnded:
     """A template has been reaped."""
 
-    generation: int
+    number: int
     death: Death
 
 
@@ -411,6 +419,16 @@ class Spawn:
     serial: int
     slot: int
     generation: int
+    template: int = 0
+    """Which template is to fork; 0 for the arbiter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """Take the process of a worker that is no worker any more for a template."""
+
+    serial: int
+    template: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,6 +472,7 @@ class Kill:
 class StartTemplate:
     """Fork a template; answer with `TemplateForked` or `TemplateFailed` before the next event."""
 
+    number: int
     generation: int
 
 
@@ -461,14 +480,14 @@ class StartTemplate:
 class StopTemplate:
     """Tell a template to end."""
 
-    generation: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
 class AbortTemplate:
     """Send a template SIGABRT, so that it shows where it is; log why."""
 
-    generation: int
+    number: int
     why: str
 
 
@@ -476,7 +495,7 @@ class AbortTemplate:
 class KillTemplate:
     """Send a template SIGKILL; log why."""
 
-    generation: int
+    number: int
     why: str
 
 
@@ -594,6 +613,7 @@ class Exit:
 
 Action = (
     Spawn
+    | Promote
     | Send
     | Explain
     | Abort

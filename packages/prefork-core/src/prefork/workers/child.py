@@ -62,6 +62,7 @@ class Child:
         worker_type: the class that serves.
         imported: where to say which files are imported; None when nobody watches files.
         application: what a template has loaded; None to load it here.
+        promote: told, when the worker has drained, over which line it gets orders as a template. Else never.
         arbiter: pid of the arbiter; None when it is the parent.
     """
 
@@ -81,6 +82,7 @@ class Child:
         worker_type: type[Worker],
         imported: Imported | None = None,
         application: Callable[..., Any] | None = None,
+        promote: Callable[[socket.socket], None] | None = None,
         arbiter: int | None = None,
     ) -> None:
         self._settings = settings
@@ -96,6 +98,7 @@ class Child:
         self._type = worker_type
         self._imported = imported
         self._application = application
+        self._promote = promote
         self._arbiter = os.getppid() if arbiter is None else arbiter
         self._context: WorkerContext | None = None
         self._booting = True
@@ -122,6 +125,9 @@ class Child:
         except Exception:  # noqa: BLE001 (plugin code)
             self._logs.error.exception("the worker crashed")
             return ExitCode.CRASH
+        line = context.promotion()
+        if line is not None and self._promote is not None:
+            self._promote(line)
         return ExitCode.OK
 
     def _boot(self) -> WorkerContext:

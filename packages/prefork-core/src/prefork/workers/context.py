@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,8 @@ class WorkerContext:
         self._arbiter = arbiter
         self._stopping: StopReason | None = None
         self._ordered: StopReason | None = None
+        self._line: socket.socket | None = None
+        self._kept: list[socket.socket] = []
         self._deadline = 0.0
         self._shedding = threading.Lock()
         self.on_abort: Callable[[], None] = lambda: None
@@ -105,13 +108,49 @@ class WorkerContext:
     def stopping(self) -> StopReason | None:
         """Why the worker must stop; reads the order if one has come."""
         if self._ordered is not None:
+            self._keep(None)
             self._begin_stop(self._ordered)
             self._ordered = None
         elif self._stopping is not StopReason.QUICK:
-            order = channel.read_order(self._end)
-            if order is not None:
-                self._begin_stop(order.reason)
+            told = channel.read_order(self._end)
+            if told is not None:
+                self._keep(told.line)
+                self._begin_stop(told.order.reason)
         return self._stopping
+
+    @property
+    def is_to_fork(self) -> bool:
+        """Whether the worker is to be a template when it has drained."""
+        return self._line is not None
+
+    def _keep(self, line: socket.socket | None) -> None:
+        """Note over which line this process is to get orders as a template; None when it is to be none.
+
+        Each order replaces the one before. A worker closes its listeners when it leaves, so copies are kept
+        for those that it will fork.
+        """
+        for sock in (*self._kept, *([] if self._line is None else [self._line])):
+            sock.close()
+        self._line, self._kept = line, []
+        if line is None:
+            return
+        try:
+            for listener in self.shared:
+                self._kept.append(listener.sock.dup())
+        except OSError as error:
+            self.log.warning("cannot become the template: %s", error.strerror)
+            self._keep(None)
+
+    def promotion(self) -> socket.socket | None:
+        """Return the line over which this process, which has drained, gets orders as a template.
+
+        The listeners are open again then. None when it is to be no template.
+        """
+        line, self._line = self._line, None
+        if line is not None:
+            for listener, sock in zip(self.shared, self._kept, strict=True):
+                listener.sock = sock
+        return line
 
     def _begin_stop(self, reason: StopReason) -> None:
         if self._stopping is None:
@@ -149,9 +188,16 @@ class WorkerContext:
         with self._shedding:
             self.slot.count_shed()
 
-    def retire(self) -> None:
-        """Ask the arbiter for a successor."""
-        channel.report(self._end, Report.RETIRE)
+    def _milestones(self) -> dict[int, Callable[[], object]]:
+        """Return what the arbiter is told, by how many requests are served then."""
+        settings = self.settings
+        reports = {
+            settings.refork: Report.WARM,
+            _with_jitter(settings.max_requests, settings.max_requests_jitter): Report.RETIRE,
+        }
+        return {
+            count: partial(channel.report, self._end, report) for count, report in reports.items() if count
+        }
 
     def service(self, *, keepalive: float, alone: bool = False, wait: Wait = block) -> Service:
         """Return the application as something that connections can be served with.
@@ -192,8 +238,7 @@ class WorkerContext:
             self._request_hooks(),
             Takeovers(self.stop_fd if alone else None),
             keepalive=keepalive,
-            max_requests=_with_jitter(settings.max_requests, settings.max_requests_jitter),
-            retire=self.retire,
+            milestones=self._milestones(),
             wait=wait,
         )
 

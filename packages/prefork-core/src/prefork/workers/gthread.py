@@ -17,6 +17,7 @@ class ThreadWorker(Worker):
     """Requests in threads, kept-alive connections in one poll set."""
 
     api = API_VERSION
+    reforks = True
 
     def run(self, ctx: Context) -> None:
         """Serve until `ctx.stop_fd` is readable; return when drained."""

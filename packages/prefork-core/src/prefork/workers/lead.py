@@ -96,18 +96,21 @@ class Lead(Generic[Lender]):
 
     # Threads that follow
 
-    def follow(self, own: threading.Lock) -> None:
-        """Wait until this thread has the lead.
+    def follow(self, own: threading.Lock) -> bool:
+        """Wait until this thread has the lead, and return True; or False when there is nothing more to lead.
 
         Args:
             own: the thread's own lock, acquired.
         """
         self._followers.append(own)
-        # After that, not before: whoever offers the lead looks for followers afterwards.
+        # After that, not before: whoever offers the lead, or ends it, looks for followers afterwards.
+        if self.ended:
+            return False
         if self.claim():
             self._followers.remove(own)
         else:
             own.acquire()
+        return not self.ended
 
     def claim(self) -> bool:
         """Take the lead if it is on offer; return whether it was."""
@@ -156,8 +159,10 @@ class Lead(Generic[Lender]):
             return  # another thread has done so
 
     def end(self) -> None:
-        """Let the main thread come back from `watch_over`: there is nothing more to lead."""
+        """Let the main thread come back from `watch_over`, and all others from `follow`."""
         self.ended = True
+        while self.pass_on():
+            pass
         self.wake()
 
     def watch_over(self) -> bool:

@@ -66,7 +66,10 @@ def without_effect(worker: type[Worker], loaded: Loaded) -> list[str]:
         worker: the class that serves.
         loaded: what was given.
     """
-    return idle.without_effect(worker.ignored, loaded.settings, loaded.origins)
+    reasons = dict(worker.ignored)
+    if not worker.reforks:
+        reasons["refork"] = "what this worker leaves behind in its process cannot be forked"
+    return idle.without_effect(reasons, loaded.settings, loaded.origins)
 
 
 def _entries() -> EntryPoints:

@@ -27,6 +27,7 @@ class SyncWorker(Worker):
     """One request at a time."""
 
     api = API_VERSION
+    reforks = True
     keepalive: ClassVar[float] = 0.0
     """Seconds that a connection may be idle between requests."""
     ignored: ClassVar[Mapping[str, str]] = MappingProxyType(

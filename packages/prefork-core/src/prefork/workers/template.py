@@ -2,7 +2,8 @@
 """The life of a template: it loads the application once, and forks the workers of its generation.
 
 Decides what happens before the first fork, what makes a fork unsafe, and how a worker becomes the arbiter's
-child. Knows nothing of how many workers there are, nor of what they do.
+child, or, when it has answered many requests, the next template. Knows nothing of how many workers there
+are, nor of what they do.
 
 A template has nothing in hand that could be lost, so it leaves without a word when its line ends.
 """
@@ -14,10 +15,12 @@ import gc
 import os
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from prefork.errors import ExitCode
-from prefork.process import channel, forkable, identity, lineage, signals, template
+from prefork.process import channel, forkable, identity, lineage, signals, stacks, template
+from prefork.supervisor.messages import Report
 from prefork.workers import booting
 from prefork.wsgi import warmup
 
@@ -25,13 +28,16 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterable
     from types import FrameType
+    from typing import TypeAlias
 
     from prefork.observe.log import Logs
     from prefork.process.template import Fork
     from prefork.settings import Settings
     from prefork.worker import Worker
 
-    Live = Callable[[Fork, Callable[..., Any]], int]
+    Application: TypeAlias = Callable[..., Any]
+    Promote: TypeAlias = Callable[[socket.socket], None]
+    Live: TypeAlias = Callable[[Fork, Application, Promote], int]
 
 _NOT_MEANT: Final = (
     signal.SIGINT,
@@ -44,6 +50,8 @@ _NOT_MEANT: Final = (
 )
 """What a terminal, or `systemctl kill`, sends to all processes but means for the arbiter."""
 _MOST_NAMED: Final = 8
+_PATIENCE: Final = 0.5
+"""Seconds in which the kernel must have forgotten a thread that has ended."""
 
 
 class Template:
@@ -55,7 +63,8 @@ class Template:
         logs: both logs.
         worker_type: the class that will serve.
         fork: forks; returns the child's pid, or 0 in the child.
-        live: the life of a worker that has been forked, given its order and the application.
+        live: the life of a worker that has been forked, given its order, the application, and whom to tell
+            the line of the template that it is to become; returns its exit status.
     """
 
     def __init__(
@@ -83,9 +92,63 @@ class Template:
             order = self._serve()
         except (Exception, SystemExit) as error:  # noqa: BLE001 (an application may raise anything)
             _leave(booting.failed(error, self._logs, "template"))
-        if order is None:
-            _leave(ExitCode.OK)
-        return self._live(order, application)
+        while True:
+            if order is None:
+                _leave(ExitCode.OK)
+            before = forkable.shared() if self._settings.refork else frozenset()
+            lines: list[socket.socket] = []
+            status = self._live(order, application, lines.append)
+            if not lines or not self._can_fork(before, lines[0]):
+                return status
+            order = self._be_next(order, lines[0])
+
+    # From a worker to a template
+
+    def _can_fork(self, before: frozenset[forkable.Shared], line: socket.socket) -> bool:
+        """Say whether this process, which was a worker, can fork others; if not, log why.
+
+        Args:
+            before: what was open when the worker began.
+            line: its line to the arbiter.
+        """
+        gc.collect()  # what is only open because nobody has looked yet
+        names = _wait_for_threads()
+        opened = [found for found in forkable.shared_since(before) if found.number != line.fileno()]
+        found = [f"threads: {_list(names)}"] if names else []
+        if opened:
+            found.append(f"open: {_list(map(forkable.describe, opened))}")
+        if found:
+            self._logs.error.warning(
+                "this worker cannot be the template, because no fork can carry over what it has left behind;"
+                " %s (refork; close that in the hook worker_exit)",
+                "; ".join(found),
+            )
+        return not found
+
+    def _be_next(self, order: Fork, line: socket.socket) -> Fork | None:
+        """Be a template from now on; return as `_serve`.
+
+        Args:
+            order: the one by which this process was made, as a worker.
+            line: to the arbiter.
+        """
+        with signals.held():
+            stacks.show_no_more()
+            self._install_handlers()
+            self._line = line
+        self._settle()
+        channel.report(order.channel, Report.TEMPLATE)
+        order.close()
+        return self._serve()
+
+    # Loading
+
+    def _settle(self) -> None:
+        """Get ready to be copied."""
+        # What is alive now stays: nobody will look at it again, and so write to its pages.
+        gc.collect()
+        gc.freeze()
+        identity.set_title("template", self._settings.proc_name or self._settings.wsgi_app or "")
 
     def _boot(self) -> Callable[..., Any]:
         settings = self._settings
@@ -93,7 +156,7 @@ class Template:
         identity.set_title("template", name, "booting")
         if settings.capture_output:
             self._logs.capture_output()
-        before = forkable.sockets()
+        before = forkable.shared()
         # An import does not see that the line has ended. Twice, because a change of the user undoes it.
         lineage.end_with_parent(signal.SIGTERM)
         application = booting.load(settings, self._type)
@@ -101,14 +164,11 @@ class Template:
         for target in settings.warmup:
             warmup.request(application, target, self._logs.error, os.environ.get("SCRIPT_NAME", ""))
         self._warn(before)
-        # What is alive now stays: nobody will look at it again, and so write to its pages.
-        gc.collect()
-        gc.freeze()
-        identity.set_title("template", name)
+        self._settle()
         template.say_ready(self._line)
         return application
 
-    def _warn(self, before: frozenset[forkable.Socket]) -> None:
+    def _warn(self, before: frozenset[forkable.Shared]) -> None:
         """Name what the application has opened or started that no fork can carry over."""
         warn = self._logs.error.warning
         if names := forkable.threads():
@@ -117,9 +177,9 @@ class Template:
                 " (preload_app; start them in the hook post_worker_init)",
                 _list(names),
             )
-        if opened := sorted(forkable.sockets() - before):
+        if opened := forkable.shared_since(before):
             warn(
-                "the application has opened sockets while it was loaded, which all workers will share: %s"
+                "the application has opened what all workers will share while it was loaded: %s"
                 " (preload_app; open them in the hook post_worker_init, or at the first use)",
                 _list(map(forkable.describe, opened)),
             )
@@ -162,8 +222,9 @@ class Template:
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGUSR1, self._on_usr1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        # The arbiter sends SIGABRT when loading takes too long.
+        # The arbiter sends SIGABRT when loading takes too long. A worker had a handler of its own.
         faulthandler.disable()
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)
         faulthandler.enable(file=self._logs.error_fileno(), all_threads=True)
 
     def _on_term(self, _number: int, _frame: FrameType | None) -> None:
@@ -190,6 +251,14 @@ def _wait(middle: int) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(middle, 0)[1])
     except ChildProcessError:
         return 0  # an application that ignores SIGCHLD
+
+
+def _wait_for_threads() -> list[str]:
+    """Return the names of threads that do not end; one that is over is known to the kernel for a moment."""
+    until = time.monotonic() + _PATIENCE
+    while (names := forkable.threads()) and time.monotonic() < until:
+        time.sleep(0.005)
+    return names
 
 
 def _leave(code: int) -> NoReturn:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from prefork.workers.lead import Lead
 from prefork.workers.loop import Loop, Lost
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from prefork.wsgi.connection import Connection
     from prefork.wsgi.serve import Service, Wants
 
+_LAST: Final = 2.0
+"""Seconds for which a worker that has drained, and is to fork, waits for the end of its threads."""
+
 
 class Threads:
     """The threads of a worker.
@@ -34,6 +37,7 @@ class Threads:
 
     def __init__(self, ctx: WorkerContext, service: Service) -> None:
         settings = ctx.settings
+        self._ctx = ctx
         self._service = service
         aways = threading.Lock()
         self._watches = [
@@ -53,15 +57,22 @@ class Threads:
         in the application, and then reads and writes for them.
         """
         self._loop.begin()
-        for number, watch in enumerate(self._watches):
-            # Not waited for at the end: what runs then has had its graceful_timeout.
-            threading.Thread(target=self._live, args=(watch,), name=f"prefork-{number}", daemon=True).start()
+        threads = [
+            threading.Thread(target=self._live, args=(watch,), name=f"prefork-{number}", daemon=True)
+            for number, watch in enumerate(self._watches)
+        ]
+        for thread in threads:
+            thread.start()
         self._lead.offer()
         while self._lead.watch_over():
             self._lead_for_all()
         if self._crash is not None:
             raise self._crash
         self._loop.close_all()
+        # Otherwise not waited for: what runs then has had its graceful_timeout.
+        until = monotonic() + _LAST
+        for thread in threads if self._ctx.is_to_fork else ():
+            thread.join(max(until - monotonic(), 0.0))
 
     def aborted(self) -> None:
         """Leave an access line for each request in hand: the worker is about to be killed."""
@@ -81,7 +92,8 @@ class Threads:
         own = threading.Lock()
         own.acquire()
         while True:
-            self._lead.follow(own)
+            if not self._lead.follow(own):
+                return
             self._loop.acceptor.balance()
             lost = Lost.NOTHING
             while lost is Lost.NOTHING:

@@ -39,7 +39,7 @@ from prefork.wsgi.watch import EXTEND_DEADLINE
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from prefork.http import Request
     from prefork.http.forwarded import ForwardPolicy
@@ -99,8 +99,7 @@ class Service:
         hooks: runs the hooks of a request, None when there are none.
         takeovers: has the connections that the application takes over.
         keepalive: seconds that a connection may be idle between requests, 0 to close after each response.
-        retire: called once, when `max_requests` requests were served.
-        max_requests: that number, 0 for none.
+        milestones: what is called once, when so many requests were served.
         wait: how the application waits for a client.
     """
 
@@ -116,8 +115,7 @@ class Service:
         takeovers: Takeovers,
         *,
         keepalive: float,
-        max_requests: int,
-        retire: Callable[[], None],
+        milestones: Mapping[int, Callable[[], object]],
         wait: Wait,
     ) -> None:
         self.wait = wait
@@ -140,9 +138,8 @@ class Service:
         self._sendfile = settings.sendfile
         self._room = BodyRoom(settings.body_memory)
         self.queue_timeout = queueing.limit or inf
-        self._max_requests = max_requests
+        self._milestones = milestones
         self._served = count(1)  # its next() is atomic, whichever thread asks
-        self._retire = retire
 
     date = staticmethod(http_date)
 
@@ -518,8 +515,8 @@ class Service:
         if self._access is not None:
             self._write_access(conn)
         conn.response = None
-        if self._max_requests and next(self._served) == self._max_requests:
-            self._retire()
+        if self._milestones and (reached := self._milestones.get(next(self._served))):
+            reached()
 
     def _next(self, conn: Connection) -> Wants:
         http = conn.http
