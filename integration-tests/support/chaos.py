@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import json
 import os
 import random
 import resource
@@ -17,7 +18,7 @@ import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from signal import SIGHUP, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1
+from signal import SIGHUP, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, Signals
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from support import control, processes
@@ -71,22 +72,21 @@ BROKEN: Final = ("raise RuntimeError('broken')", "os._exit(9)", "sys.exit(1)", "
 _HOOK: Final = """
 def post_worker_init(worker):
     import sys
-    sys.modules["app"].journal()
+    sys.modules["app"].journal(worker.ppid)
 """
 _BOOT: Final = """\
 kept = []
 journals = {}
 
 
-def journal():
+def journal(arbiter):
     pid = os.getpid()
-    if pid not in journals:
-        journals[pid] = os.open(f"journal-{pid}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    return journals[pid]
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    journals[pid] = os.open(f"journal-{arbiter}-{pid}", flags, 0o600)
 
 
 def begin(path):
-    os.write(journal(), path.encode() + b"\\n")
+    os.write(journals[os.getpid()], path.encode() + b"\\n")
     number = int(path.split("/")[2]) if path != "/ready" else 0
     if number % 7 == 3:
         time.sleep(0.02)
@@ -96,6 +96,10 @@ def begin(path):
         kept.append(b"x" * 40960)
 """
 _READY: Final = "/ready"
+_WORKER: Final = "prefork: worker"
+_LOOK: Final = 0.25
+_UPGRADE: Final = 60.0
+"""Seconds: more than three times boot_timeout, and graceful_timeout."""
 _NONE: Final = 3
 """Descriptors that a process may have: the standard streams. Others stay open, but there are no new ones."""
 _SHOWN: Final = 10
@@ -180,6 +184,7 @@ class Chaos:
         self._rotated = 0
         self._busy: set[str] = set()
         """What is not as it should be now, and will be mended: it is not broken twice."""
+        self._is_over = False
 
     # What happens
 
@@ -192,6 +197,7 @@ class Chaos:
             if what is not None:
                 self.counts[step.event.name] += 1
                 self.note(f"{step.event.name}: {what}")
+        self._is_over = True
         while self._due:
             self._mend(heapq.heappop(self._due))
 
@@ -225,7 +231,7 @@ class Chaos:
         """Reload with good code and a good configuration, which mends both."""
         flavour = dice.choice(FLAVOURS)
         self.renew(**flavour)
-        self.server.signal(SIGHUP)
+        self._signal(SIGHUP)
         return f"v{self._version} with {flavour}"
 
     def renew(self, **settings: object) -> None:
@@ -241,7 +247,7 @@ class Chaos:
         how = dice.choice(BROKEN)
         text = (self.folder / "app.py").read_text()
         _write(self.folder / "app.py", f"{text}\n{how}\n")
-        self.server.signal(SIGHUP)
+        self._signal(SIGHUP)
         self.later(dice.uniform(0.3, 2), "good code again", self._mend_application)
         return how
 
@@ -256,13 +262,48 @@ class Chaos:
             return None
         line = dice.choice(WRONG)
         settle(self.folder, line)
-        self.server.signal(SIGHUP)
+        self._signal(SIGHUP)
         self.later(dice.uniform(0.1, 0.5), "good configuration again", self._mend_configuration)
         return line
 
     def _mend_configuration(self) -> None:
         self._busy.discard("configuration")
         settle(self.folder)
+
+    # Upgrades
+
+    def upgrade(self, _: Random) -> str | None:
+        """Have another arbiter take the place of this one; all else goes on meanwhile."""
+        if not self._can_ask() or not self._begin("upgrade"):
+            return None
+        self._upgrade = control.start(self.folder, "upgrade", "--json")
+        self.later(_LOOK, "the upgrade", self._look_at_upgrade)
+        return f"of {self.server.pid}"
+
+    def _look_at_upgrade(self) -> str | None:
+        if "upgrade" in self._busy and self._upgrade.poll() is None and not self._is_over:
+            self.later(_LOOK, "the upgrade", self._look_at_upgrade)
+            return "is under way"
+        return self._end_upgrade() if "upgrade" in self._busy else "was over"
+
+    def _end_upgrade(self) -> str:
+        """Wait until an upgrade has succeeded or failed, and know who the arbiter is."""
+        out, err = self._upgrade.communicate(timeout=_UPGRADE)
+        self._busy.discard("upgrade")
+        if self._upgrade.returncode != 0:
+            return str(err.strip())
+        self.server.follow(json.loads(out)["pid"])
+        return f"{self.server.pid} is the arbiter"
+
+    def _signal(self, number: Signals) -> None:
+        """Send the arbiter a signal; if an upgrade has just replaced it, the new one."""
+        if "upgrade" in self._busy and not self.server.is_running:
+            self.note(f"    the upgrade: {self._end_upgrade()}")
+        try:
+            self.server.signal(number)
+        except ProcessLookupError:
+            self.note(f"    the upgrade: {self._end_upgrade()}")
+            self.server.signal(number)
 
     # How many there are
 
@@ -275,12 +316,12 @@ class Chaos:
         return self._resize(-1)
 
     def _resize(self, by: int) -> str | None:
-        if "arbiter" in self._busy:
+        if not self._can_ask():
             return None
         was = self.target
         if not LEAST <= was + by <= MOST:
             return None
-        self.server.signal(SIGTTIN if by > 0 else SIGTTOU)
+        self._signal(SIGTTIN if by > 0 else SIGTTOU)
         until(lambda: self.target == was + by, f"{was + by} workers as the target")
         return f"{was + by} workers"
 
@@ -289,16 +330,25 @@ class Chaos:
         """How many workers there should be."""
         return int(control.ask(self.folder, "status")["workers"]["target"])
 
+    def _workers(self) -> list[int]:
+        """Return the workers, of both arbiters while there are two, the oldest first."""
+        found = (each.pid for each in self.server.belonging() if not each.is_zombie)
+        return sorted(pid for pid in found if processes.title(pid).startswith(_WORKER))
+
+    def _can_ask(self) -> bool:
+        """Return whether the arbiter can answer, and there is only one."""
+        return not self._busy & {"arbiter", "upgrade"}
+
     # Deaths
 
     def kill_worker(self, dice: Random) -> str | None:
         """Kill a worker."""
-        victims = self.server.workers()
+        victims = self._workers()
         return self._kill(dice.choice(victims)) if victims else None
 
     def kill_all_workers(self, _: Random) -> str:
         """Kill every worker there is."""
-        return ", ".join(self._kill(pid) for pid in self.server.workers())
+        return ", ".join(self._kill(pid) for pid in self._workers())
 
     def kill_newborn(self, dice: Random) -> str | None:
         """Kill the next process that is forked, as soon as it is seen."""
@@ -321,7 +371,7 @@ class Chaos:
 
     def end_worker(self, dice: Random) -> str | None:
         """Tell a worker to end, as an operator may."""
-        victims = self.server.workers()
+        victims = self._workers()
         if not victims:
             return None
         pid = dice.choice(victims)
@@ -338,7 +388,7 @@ class Chaos:
 
     def stop_worker(self, dice: Random) -> str | None:
         """Stop a worker, for a moment or until it is killed for it, if it has something in hand."""
-        victims = self.server.workers()
+        victims = self._workers()
         return self._stop(dice.choice(victims), dice.choice((0.2, 0.8, 6.0))) if victims else None
 
     def stop_template(self, dice: Random) -> str | None:
@@ -355,7 +405,10 @@ class Chaos:
 
     def _go_on(self, seizure: Seizure) -> str | None:
         self._busy.discard(f"stopped {seizure.pid}")
-        if "arbiter" not in self._busy:
+        if not self._can_ask():
+            # It may be about to be ended by the arbiter, and have one connection more until then.
+            self.custody.kill(seizure.pid)
+        else:
             rows = control.ask(self.folder, "workers")["workers"]
             if any(row["pid"] == seizure.pid and row["state"] in {"aborted", "killed"} for row in rows):
                 until(lambda: not processes.is_running(seizure.pid), f"the end of {seizure.pid}")
@@ -370,7 +423,7 @@ class Chaos:
         self._move_logs()
         for name in ("error.log", "access.log"):
             (self.folder / "logs" / name).symlink_to("/dev/full")
-        self.server.signal(SIGUSR1)
+        self._signal(SIGUSR1)
         self.later(dice.uniform(0.2, 3), "room on the disk", self._mend_logs)
         return "the disk is full"
 
@@ -380,7 +433,7 @@ class Chaos:
             return None
         self._rotated += 1
         (self.folder / "logs").rename(self.folder / f"logs.{self._rotated}")
-        self.server.signal(SIGUSR1)
+        self._signal(SIGUSR1)
         self.later(dice.uniform(0.2, 3), "a folder for logs again", self._mend_logs)
         return "the folder is gone"
 
@@ -389,7 +442,7 @@ class Chaos:
         if "logs" in self._busy:
             return None
         self._move_logs()
-        self.server.signal(SIGUSR1)
+        self._signal(SIGUSR1)
         return f"number {self._rotated}"
 
     def _move_logs(self) -> None:
@@ -404,13 +457,13 @@ class Chaos:
         self._busy.discard("logs")
         (self.folder / "logs").mkdir(exist_ok=True)
         self._move_logs()
-        self.server.signal(SIGUSR1)
+        self._signal(SIGUSR1)
 
     # Descriptors
 
     def exhaust_worker(self, dice: Random) -> str | None:
         """Leave a worker no descriptor."""
-        victims = self.server.workers()
+        victims = self._workers()
         return self._exhaust("worker", dice.choice(victims), dice) if victims else None
 
     def exhaust_template(self, dice: Random) -> str | None:
@@ -446,7 +499,7 @@ class Chaos:
 
     def look(self, dice: Random) -> str | None:
         """Ask for something over the control socket."""
-        if "arbiter" in self._busy:
+        if not self._can_ask():
             return None
         command = dice.choice(("status", "workers", "metrics", "settings"))
         control.ask(self.folder, command)
@@ -518,28 +571,30 @@ class Journal:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._files = {int(path.name.partition("-")[2]): path for path in folder.glob("journal-*")}
-        self.count = sum(
-            line != _READY for path in self._files.values() for line in path.read_text().splitlines()
-        )
+        self._files = sorted(folder.glob("journal-*"))
+        self.count = sum(line != _READY for path in self._files for line in path.read_text().splitlines())
         """Requests of clients, that is without those that asked whether the server is ready."""
 
-    @property
-    def total(self) -> int:
-        """All requests."""
-        return sum(path.read_bytes().count(b"\n") for path in self._files.values())
+    def begun_under(self, arbiter: int) -> int:
+        """Return how many requests workers of an arbiter have begun."""
+        ours = (path for path in self._files if path.name.startswith(f"journal-{arbiter}-"))
+        return sum(path.read_bytes().count(b"\n") for path in ours)
 
     def find(self, paths: set[str]) -> dict[str, int]:
         """Return which process has begun a request, for those of some that any has."""
         found = {}
-        for pid, path in self._files.items():
+        for path in self._files:
+            pid = int(path.name.rpartition("-")[2])
             found.update(dict.fromkeys(paths & set(path.read_text().splitlines()), pid))
         return found
 
 
 def _children(pid: int) -> list[int]:
     """Return the pids of the children of a process with one thread, quickly."""
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []  # it has ended
 
 
 def _clock(seconds: float) -> str:
@@ -550,6 +605,7 @@ EVENTS: Final = (
     Event("HUP, good", 8, Chaos.reload),
     Event("HUP, broken application", 3, Chaos.reload_broken_application),
     Event("HUP, wrong configuration", 3, Chaos.reload_wrong_configuration),
+    Event("upgrade", 2, Chaos.upgrade),
     Event("TTIN", 3, Chaos.more),
     Event("TTOU", 3, Chaos.fewer),
     Event("worker killed", 6, Chaos.kill_worker),
