@@ -342,7 +342,7 @@ def test_an_application_that_hangs_is_rolled_back_after_boot_timeout(server: Ser
 
 def test_clients_are_answered_all_through_a_reload_with_a_slow_boot(server: Server) -> None:
     server.start(workers=2)
-    server.behave("slow 2.5").send(signal.SIGHUP)
+    server.behave("slow 1").send(signal.SIGHUP)
     seen = set()
     while not server.count("replaced, took"):
         seen.add(server.ask().generation)
