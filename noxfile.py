@@ -234,22 +234,24 @@ def fuzz(session: nox.Session) -> None:
     )
 
 
+def run_for_long(session: nox.Session, tests: Sequence[str], *options: str) -> None:
+    """Run tests of whole servers in a long form, alone and with their output shown."""
+    install_packages(session)
+    session.install(*group("test"))
+    paths = [f"integration-tests/lifecycle/{test}" for test in tests]
+    session.run("pytest", "-s", "-o", "faulthandler_timeout=0", *options, *session.posargs, *paths)
+
+
 @nox.session
 def race(session: nox.Session) -> None:
     """Race threads against clients for five minutes a shape: `nox -s race -- --minutes N`."""
-    install_packages(session)
-    session.install(*group("test"))
-    endless = ["-s", "-o", "faulthandler_timeout=0", "--minutes=5", *session.posargs]
-    session.run("pytest", *endless, "integration-tests/lifecycle/test_races.py")
+    run_for_long(session, ["test_races.py"], "--minutes=5")
 
 
 @nox.session
 def chaos(session: nox.Session) -> None:
     """Have all go wrong at random for five minutes a shape: `nox -s chaos -- --minutes N --seed N`."""
-    install_packages(session)
-    session.install(*group("test"))
-    endless = ["-s", "-o", "faulthandler_timeout=0", "--minutes=5", *session.posargs]
-    session.run("pytest", *endless, "integration-tests/lifecycle/test_chaos.py")
+    run_for_long(session, ["test_chaos.py"], "--minutes=5")
 
 
 PROMISES: Final = (
@@ -263,34 +265,13 @@ PROMISES: Final = (
 @nox.session
 def promises(session: nox.Session) -> None:
     """Recycle, stop and reload as often as we promise: `-- --recycled N --stops N --reloads N`."""
-    install_packages(session)
-    session.install(*group("test"))
-    endless = [
-        "-s",
-        "-o",
-        "faulthandler_timeout=0",
-        "--recycled=1000000",
-        "--stops=50",
-        "--reloads=50",
-        *session.posargs,
-    ]
-    session.run("pytest", *endless, *(f"integration-tests/lifecycle/{test}" for test in PROMISES))
+    run_for_long(session, PROMISES, "--recycled=1000000", "--stops=50", "--reloads=50")
 
 
 @nox.session
 def soak(session: nox.Session) -> None:
     """Look whether a worker grows in a million requests: `nox -s soak -- --requests N --aborts N`."""
-    install_packages(session)
-    session.install(*group("test"))
-    endless = [
-        "-s",
-        "-o",
-        "faulthandler_timeout=0",
-        "--requests=1000000",
-        "--aborts=100000",
-        *session.posargs,
-    ]
-    session.run("pytest", *endless, "integration-tests/lifecycle/test_soak.py")
+    run_for_long(session, ["test_soak.py"], "--requests=1000000", "--aborts=100000")
 
 
 @nox.session
