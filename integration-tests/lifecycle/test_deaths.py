@@ -174,7 +174,7 @@ def test_a_worker_that_is_stopped_while_idle_costs_no_request(tmp_path: Path) ->
         os.kill(server.workers()[0], signal.SIGSTOP)
         load.wait(300)
         assert len(load.lost) <= 0
-        server.stop(timeout=10)
+        server.stop()
 
 
 def test_a_long_request_that_makes_progress_is_left_alone(tmp_path: Path) -> None:

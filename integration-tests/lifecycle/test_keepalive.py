@@ -121,7 +121,7 @@ def test_idle_connections_are_closed_at_a_stop_and_busy_ones_are_answered(tmp_pa
             stack.callback(each.close)
         for number, each in enumerate(kept[: IDLE // 2]):
             each.send(client.render(f"/last/{number}"))
-        server.stop(timeout=10)
+        server.stop()
         for number, each in enumerate(kept[: IDLE // 2]):
             assert f" /last/{number}\n" in each.read().text
         for each in kept:

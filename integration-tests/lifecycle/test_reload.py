@@ -426,7 +426,7 @@ def test_a_stop_ends_a_reload(tmp_path: Path) -> None:
         deploy(tmp_path, "two", boot="time.sleep(600)")
         server.signal(signal.SIGHUP)
         until(lambda: set(server.workers()) - old, "a worker of the second generation")
-        server.stop(timeout=10)
+        server.stop()
         load.wait_end()
         assert not load.lost
 

@@ -161,7 +161,7 @@ def test_socket_activation_loses_nothing_over_a_restart(tmp_path: Path) -> None:
             server.signal(signal.SIGHUP)
             server.wait_log("2 of 2 replaced")
             load.wait()
-            server.stop(timeout=10)
+            server.stop()
         deploy(tmp_path, "two")
         with service(-signal.SIGKILL) as server:
             load.wait_version("two")

@@ -214,7 +214,7 @@ def test_a_request_that_outlasts_graceful_timeout_is_named_and_killed(tmp_path: 
     deploy(tmp_path)
     with Server(tmp_path, "-w 1 --graceful-timeout 1 app:app") as server, hold(server, "endless") as sock:
         server.signal(signal.SIGTERM)
-        assert server.wait_exit(10) == 0
+        assert server.wait_exit() == 0
         assert "/hold/endless" in server.log()
         with pytest.raises(RequestFailed):
             client.read_answer(sock)
@@ -227,7 +227,7 @@ def test_a_quick_stop_drops_what_is_running(tmp_path: Path, number: signal.Signa
         Server(tmp_path, "-w 2 -p prefork.pid app:app", address=addresses(tmp_path)["unix"]) as server,
         hold(server, "endless") as sock,
     ):
-        server.stop(number, timeout=5)
+        server.stop(number)
         check_nothing_left(server)
         with pytest.raises(RequestFailed):
             client.read_answer(sock)
@@ -247,7 +247,7 @@ def test_a_second_term_makes_a_stop_quick(tmp_path: Path) -> None:
                 server.signal(signal.SIGTERM)
             return not server.is_running
 
-        until(insist, "a quick stop", timeout=6)
+        until(insist, "a quick stop")
 
 
 def test_ctrl_c_reaches_all_processes_and_ends_them_quietly(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_ctrl_c_reaches_all_processes_and_ends_them_quietly(tmp_path: Path) -> N
     with Server(tmp_path, "-w 3 app:app") as server:
         server.wait_log("ready", count=3)
         server.signal(signal.SIGINT, to_all=True)
-        assert server.wait_exit(5) == 0
+        assert server.wait_exit() == 0
         assert "Traceback" not in server.log()
         assert "unexpectedly" not in server.log()
 
@@ -265,7 +265,7 @@ def test_a_stop_while_workers_load_the_application_is_quick(tmp_path: Path) -> N
     deploy(tmp_path, boot="open('loading', 'w').close(); time.sleep(600)")
     with Server(tmp_path, "-w 2 app:app", ready=False) as server:
         until((tmp_path / "loading").exists, "a worker that loads")
-        server.stop(timeout=5)
+        server.stop()
         assert "Traceback" not in server.log()
 
 
@@ -277,7 +277,7 @@ def test_idle_connections_do_not_delay_a_stop(tmp_path: Path) -> None:
     ):
         idle = [stack.enter_context(client.connect(server.address)) for _ in range(20)]
         server.ask()
-        server.stop(timeout=5)
+        server.stop()
         for sock in idle:
             with pytest.raises(RequestFailed) as failure:
                 client.read_answer(sock)

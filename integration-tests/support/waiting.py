@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATIENCE: Final = 20.0
-"""Seconds after which what was waited for has not happened. Many times what it takes when idle."""
+"""Seconds after which what was waited for has not happened. Many times what it takes when idle, and less than
+graceful_timeout: a stop that waits for that has failed."""
 
 _PAUSE: Final = 0.01
 
