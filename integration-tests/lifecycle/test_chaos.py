@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections import Counter
@@ -102,21 +103,25 @@ def check_agreement(happened: Chaos, threads: int) -> None:
     assert {row["generation"] for row in rows} == {status["generation"]}
     assert [row for row in rows if row["busy"] or row["connections"] or row["state"] != "ready"] == []
     assert (status["errors"], status["shed"]) == (0, 0)
+    assert happened.ask_status("/readyz").status == 200
+    assert json.loads(happened.ask_status("/status").body)["requests"] == status["requests"]
     # A request that is in hand when its worker is killed is begun, and never finished.
     begun = Journal(folder).begun_under(server.pid)
     assert begun - threads * len(happened.custody.killed) <= status["requests"] <= begun
     kills = {why: count for why, count in status["kills"].items() if count}
     print(f"--- {status['requests']} of {begun} finished, {status['generation']} generations, kills: {kills}")
     assert server.exit_code in {None, 0}, "after an upgrade the first arbiter has ended in peace"
-    ours = {server.pid, *server.workers(), *server.templates()}
+    (status_process,) = server.statuses()
+    ours = {server.pid, status_process, *server.workers(), *server.templates()}
     assert {found.pid for found in server.belonging()} == ours, "orphans, or ended ones that nobody reaps"
 
 
 def wait_held(server: Server) -> None:
     """Wait until the arbiter has no other descriptors than it needs."""
-    each = len(server.workers())
-    # The listener, the control socket, a channel to each child; a pipe for signals, one for each's stacks.
-    needed = {"socket": 2 + each + len(server.templates()), "pipe": 2 + each, "anon_inode": 1}
+    until(lambda: (len(server.workers()), len(server.statuses())) == (WORKERS, 1), "all processes")
+    others = len(server.templates()) + 1
+    # Three that listen, a channel to each child; a pipe for signals, one for the stacks of each worker.
+    needed = {"socket": 3 + WORKERS + others, "pipe": 2 + WORKERS, "anon_inode": 1}
 
     def held() -> Counter[str]:
         names = [name.partition(":") for name in processes.descriptors(server.pid)]

@@ -21,7 +21,7 @@ from pathlib import Path
 from signal import SIGHUP, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, Signals
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from support import control, processes
+from support import client, control, processes
 from support.application import deploy
 from support.custody import Custody
 from support.waiting import until
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from random import Random
 
+    from support.client import Answer
     from support.custody import Seizure
     from support.load import Load, Loss
     from support.server import Server
@@ -42,6 +43,7 @@ MOST: Final = 6
 SETTINGS: Final[dict[str, object]] = {
     "errorlog": "logs/error.log",
     "accesslog": "logs/access.log",
+    "status_bind": "unix:status.sock",
     "timeout": 3,
     "boot_timeout": 6,
     "graceful_timeout": 15,
@@ -54,6 +56,8 @@ FLAVOURS: Final[tuple[dict[str, object], ...]] = (
     {"max_worker_memory": "32m"},
     {"max_worker_lifetime": 3},
     {"max_requests": 50, "reload_batch": 3},
+    {"refork": 40},
+    {"refork": 20, "max_requests": 50},
 )
 """What a good reload may change."""
 WRONG: Final = (
@@ -384,6 +388,11 @@ class Chaos:
         victims = self.server.templates()
         return self._kill(dice.choice(victims)) if victims else None
 
+    def kill_status(self, dice: Random) -> str | None:
+        """Kill a process that answers health checks."""
+        victims = self.server.statuses()
+        return self._kill(dice.choice(victims)) if victims else None
+
     # Standstill
 
     def stop_worker(self, dice: Random) -> str | None:
@@ -395,6 +404,11 @@ class Chaos:
         """Stop a template, for a moment or until it is killed for it."""
         victims = self.server.templates()
         return self._stop(dice.choice(victims), dice.choice((0.3, 1.5, 8.0))) if victims else None
+
+    def stop_status(self, dice: Random) -> str | None:
+        """Stop a process that answers health checks, for a moment or until it is killed for it."""
+        victims = self.server.statuses()
+        return self._stop(dice.choice(victims), dice.choice((0.5, 8.0))) if victims else None
 
     def _stop(self, pid: int, seconds: float) -> str | None:
         if not self._begin(f"stopped {pid}"):
@@ -504,6 +518,16 @@ class Chaos:
         command = dice.choice(("status", "workers", "metrics", "settings"))
         control.ask(self.folder, command)
         return command
+
+    def probe(self, _: Random) -> str:
+        """Ask whether the server lives, which whoever is there must confirm."""
+        answer = self.ask_status("/livez")
+        assert answer.status == 200, answer.text
+        return answer.text.strip()
+
+    def ask_status(self, path: str) -> Answer:
+        """Ask for a page of the status process."""
+        return client.ask(str(self.folder / "status.sock"), path)
 
     # The account
 
@@ -621,6 +645,9 @@ EVENTS: Final = (
     Event("worker without descriptors", 2, Chaos.exhaust_worker),
     Event("template without descriptors", 1, Chaos.exhaust_template, with_preload=True),
     Event("arbiter without descriptors", 1, Chaos.exhaust_arbiter),
+    Event("status killed", 2, Chaos.kill_status),
+    Event("status stopped", 1, Chaos.stop_status),
     Event("a look", 2, Chaos.look),
+    Event("a health check", 2, Chaos.probe),
 )
 """What can happen, and how often beside the others."""
