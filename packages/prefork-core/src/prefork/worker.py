@@ -44,19 +44,40 @@ class StopReason(Enum):
 class Greenlets(Protocol):
     """A library of greenlets, as far as prefork has to know it."""
 
-    def spawn(self, call: Callable[..., object], *args: object) -> object:
-        """Call a function in a greenlet of its own, soon. What it raises is the function's own affair."""
+    def defer(self, call: Callable[[], object]) -> Callable[[], object]:
+        """Call a function in a greenlet of its own, as soon as the calling greenlet waits for something.
+
+        Args:
+            call: the function. It lets no exception out.
+
+        Returns:
+            What takes that back; without effect once the calling greenlet has waited.
+        """
+
+    def pause(self) -> None:
+        """Let the other greenlets run that can."""
 
     def wait(self, fd: int, timeout: float, *, to_write: bool) -> bool:
         """Let other greenlets run until a descriptor is ready.
 
         Args:
-            fd: the descriptor. Another greenlet never waits for it at the same time.
-            timeout: seconds, infinity for no limit. Others run also when it is 0.
+            fd: the descriptor. No other greenlet waits for it at the same time.
+            timeout: seconds, infinity for no limit.
             to_write: wait until it can be written; else until it can be read.
 
         Returns:
             False when it was not ready in time.
+        """
+
+    def waits_for(self, fd: int) -> Callable[[float], object]:
+        """Return a quick way to wait for the same descriptor again and again.
+
+        Args:
+            fd: the descriptor. One greenlet waits for it at a time, but not always the same.
+
+        Returns:
+            A function of a timeout in seconds. It returns when the descriptor can be read, at the timeout, or
+            a little earlier. Others run meanwhile, also when the timeout is 0.
         """
 
 

@@ -19,20 +19,28 @@ class Batons:
 
     def __init__(self) -> None:
         self._baton = threading.Lock()
+        self._deferred: list[Callable[[], object]] = []
 
     def enter(self) -> None:
         """Become the main greenlet."""
         self._baton.acquire()
 
-    def spawn(self, call: Callable[..., object], *args: object) -> object:
-        """Call a function in a greenlet of its own."""
-        thread = threading.Thread(target=self._live, args=(call, args), daemon=True)
-        thread.start()
-        return thread
+    def defer(self, call: Callable[[], object]) -> Callable[[], object]:
+        """Call a function in a greenlet of its own, as soon as the calling one waits."""
+        self._deferred.append(call)
+        return self._deferred.clear
 
-    def _live(self, call: Callable[..., object], args: tuple[object, ...]) -> None:
+    def _live(self, call: Callable[[], object]) -> None:
         with self._baton:
-            call(*args)
+            call()
+
+    def pause(self) -> None:
+        """Let others run."""
+        self.give_way(lambda: True)
+
+    def waits_for(self, fd: int) -> Callable[[float], object]:
+        """Return a way to wait for a descriptor again and again."""
+        return lambda timeout: self.wait(fd, timeout, to_write=False)
 
     def wait(self, fd: int, timeout: float, *, to_write: bool) -> bool:
         """Let others run until a descriptor is ready."""
@@ -42,6 +50,8 @@ class Batons:
 
     def give_way(self, waits: Callable[[], bool]) -> bool:
         """Let others run while a function waits, as a library does that was made cooperative."""
+        while self._deferred:
+            threading.Thread(target=self._live, args=(self._deferred.pop(0),), daemon=True).start()
         self._baton.release()
         try:
             return waits()

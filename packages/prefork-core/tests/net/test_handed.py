@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork.net.handed import Claim, HandedSocket
+from prefork.net.handed import Claim, hand_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ class Handed:
         self.peer, self.own = socket.socketpair()
         self.early = early
         self.taken = 0
-        self.sock = HandedSocket(self.own, Claim(self._take))
+        self.sock = hand_over(self.own, Claim(self._take))
 
     def _take(self) -> bytes:
         self.taken += 1
@@ -184,7 +184,7 @@ def test_who_may_not_take_it_is_told_why() -> None:
 
     peer, own = socket.socketpair()
     with peer, own:
-        sock = HandedSocket(own, Claim(refuse))
+        sock = hand_over(own, Claim(refuse))
         for _ in range(2):
             with pytest.raises(RuntimeError, match="too late"):
                 sock.send(b"x")

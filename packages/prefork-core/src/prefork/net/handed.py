@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 from enum import Enum
-from functools import wraps
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -91,8 +91,17 @@ class Claim:
         return piece
 
 
-class HandedSocket(socket.socket):
+if TYPE_CHECKING:
+    _Socket = socket.socket
+else:
+    _Socket = object
+
+
+class HandedSocket(_Socket):
     """A connected socket that is the application's from its first use on, in blocking mode.
+
+    It is a mixture with whatever `socket.socket` is when it is made (`hand_over`): libraries of greenlets put
+    a class of their own there, which lets others run while one waits.
 
     To ask for addresses, options or the timeout is no use; `close` is one. What was received early comes
     out of the methods that receive, of every copy made by `dup` and of files made by `makefile`. The bare
@@ -103,7 +112,9 @@ class HandedSocket(socket.socket):
         claim: who is told of the first use; shared by all copies.
     """
 
-    __slots__ = ("_claim",)
+    __slots__ = ()
+
+    _claim: Claim
 
     def __init__(self, sock: socket.SocketType, claim: Claim) -> None:
         self._claim = claim
@@ -111,7 +122,7 @@ class HandedSocket(socket.socket):
 
     def __repr__(self) -> str:
         # The one of socket.socket asks for the descriptor: to print an environ is no use of it.
-        return f"<{type(self).__name__}, {self._claim.state.value}>"
+        return f"<HandedSocket, {self._claim.state.value}>"
 
     @property
     def taken(self) -> bool:
@@ -142,7 +153,7 @@ class HandedSocket(socket.socket):
     def dup(self) -> HandedSocket:
         """Return a copy, as `socket.dup` does."""
         self._use()
-        copy = HandedSocket(self, self._claim)
+        copy = hand_over(self, self._claim)
         copy.settimeout(self.gettimeout())
         return copy
 
@@ -203,12 +214,10 @@ class HandedSocket(socket.socket):
 
 
 def _using(name: str) -> Any:
-    method = getattr(socket.socket, name)
-
-    @wraps(method)
+    @wraps(getattr(socket.socket, name))
     def use(self: HandedSocket, *args: Any, **kwargs: Any) -> Any:
         self._use()
-        return method(self, *args, **kwargs)
+        return getattr(super(HandedSocket, self), name)(*args, **kwargs)
 
     return use
 
@@ -230,3 +239,13 @@ _USES: Final = (
 
 for _name in _USES:
     setattr(HandedSocket, _name, _using(_name))
+
+
+@cache
+def _mixed_with(kind: type) -> type[HandedSocket]:
+    return type("HandedSocket", (HandedSocket, kind), {"__slots__": ("_claim",)})
+
+
+def hand_over(sock: socket.SocketType, claim: Claim) -> HandedSocket:
+    """Return a socket for the application; see `HandedSocket` for the arguments."""
+    return _mixed_with(socket.socket)(sock, claim)

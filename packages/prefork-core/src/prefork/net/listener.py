@@ -23,6 +23,9 @@ from typing import Any, Final
 
 from prefork.errors import ConfigError
 
+_PlainSocket: Final = socket.SocketType
+"""Looked up before a library of greenlets puts a class of its own there, whose methods wait."""
+
 
 class Family(Enum):
     """Where an address lives."""
@@ -132,7 +135,7 @@ class Listener:
             OSError: as `socket.accept`.
         """
         fd, address = self.sock._accept()  # type: ignore[attr-defined]  # noqa: SLF001 (as `socket.accept`)
-        connected = socket.SocketType(*self._kind, fd)
+        connected = _PlainSocket(*self._kind, fd)
         if self._shared[0]:
             _let_in(connected)
         return connected, address

@@ -22,10 +22,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from prefork.errors import ClientDisconnected
-from prefork.net.handed import Claim, HandedSocket
+from prefork.net.handed import Claim, hand_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from prefork.net.handed import HandedSocket
 
 RECEIVE_SIZE: Final = 64 * 1024
 _SENDFILE_SIZE: Final = 1 << 20
@@ -281,7 +283,7 @@ class Stream:
         Args:
             taken: as of `prefork.net.handed.Claim`.
         """
-        self._handed = HandedSocket(self.sock, Claim(taken))
+        self._handed = hand_over(self.sock, Claim(taken))
         return self._handed
 
     def take_back(self) -> bool:
