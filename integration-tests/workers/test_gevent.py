@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT
+"""`-k gevent`: requests wait beside each other in one process, and nothing is lost by it."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from simple_websocket import Client as WebSocket
+from support import client
+from support.application import deploy, hold, holder, release
+from support.client import read_answer
+from support.load import Load
+from support.server import Server, bind_text
+from support.waiting import until
+from support.workers import GEVENT, present
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CROWD: Final = 50
+
+
+@pytest.fixture(autouse=True)
+def _gevent() -> Iterator[None]:
+    with present(GEVENT):
+        yield
+
+
+def write(folder: Path, text: str) -> None:
+    """Put a module `app` into a folder."""
+    (folder / "app.py").write_text(text)
+
+
+def test_many_requests_wait_beside_each_other(tmp_path: Path) -> None:
+    """Each of them waits for all others, so none would end if one had to wait for another's end."""
+    write(
+        tmp_path,
+        f"""\
+import threading, gevent.monkey
+assert gevent.monkey.is_module_patched("socket"), "patched too late"
+all_here = threading.Barrier({CROWD})
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/all":
+        all_here.wait(timeout=20)
+    start_response("200 OK", [("Content-Length", "4")])
+    return [b"here"]
+""",
+    )
+    with Server(tmp_path, "-w 1 app:app") as server, ExitStack() as stack:
+        server.wait_workers(1)
+        waiting = [stack.enter_context(client.connect(server.address)) for _ in range(CROWD)]
+        for sock in waiting:
+            client.send(sock, client.render("/all"))
+        assert {read_answer(sock).text for sock in waiting} == {"here"}
+
+
+def test_a_reload_under_load_loses_nothing(tmp_path: Path) -> None:
+    deploy(tmp_path)
+    with Server(tmp_path, "-w 2 app:app") as server, Load(server.address, clients=8, keep=True) as load:
+        load.wait()
+        deploy(tmp_path, "two")
+        server.signal(signal.SIGHUP)
+        load.wait_only_version("two")
+        load.check()
+
+
+@pytest.mark.parametrize("preload", ["", "--preload "])
+def test_a_stop_closes_idle_connections_and_finishes_requests(tmp_path: Path, preload: str) -> None:
+    deploy(tmp_path)
+    with Server(tmp_path, f"-w 1 {preload}app:app") as server, hold(server, "a") as busy:
+        idle = client.Kept(server.address)
+        assert not idle.ask("/first").closing
+        server.signal(signal.SIGTERM)
+        assert idle.ended()
+        release(server, "a")
+        assert read_answer(busy).status == 200
+        server.wait_exit()
+
+
+def test_half_a_head_is_dropped_in_time(tmp_path: Path) -> None:
+    deploy(tmp_path)
+    with (
+        Server(tmp_path, "-w 1 --header-timeout 0.3 app:app") as server,
+        client.connect(server.address) as sock,
+    ):
+        server.wait_ready()
+        sock.sendall(b"GET / HTT")
+        assert read_answer(sock).status == 408
+
+
+def test_a_request_that_waits_for_too_long_is_explained_and_its_worker_replaced(tmp_path: Path) -> None:
+    deploy(tmp_path)
+    with Server(tmp_path, "-w 1 --timeout 1 --graceful-timeout 5 app:app") as server, hold(server, "a"):
+        stuck = until(lambda: holder(server, "a"), "the request is in the application")
+        server.wait_log("GET /hold/a")
+        server.wait_log("ready after", count=2)
+        assert server.ask("/").status == 200
+        until(lambda: stuck not in server.workers(), "the stuck worker has gone")
+
+
+def test_a_call_that_blocks_all_greenlets_is_shown_and_ended(tmp_path: Path) -> None:
+    """It holds the one thread in C, where nothing cooperates."""
+    write(
+        tmp_path,
+        """\
+import ctypes
+def block():
+    ctypes.CDLL(None).sleep(60)
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/block":
+        block()
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+""",
+    )
+    with Server(tmp_path, "-w 1 --timeout 1 app:app") as server, client.connect(server.address) as sock:
+        server.wait_ready()
+        client.send(sock, client.render("/block"))
+        server.wait_log("GET /block")
+        server.wait_log("in block")
+        server.wait_log("ready after", count=2)
+        assert server.ask("/").status == 200
+
+
+def test_what_a_request_leaves_behind_ends_no_worker(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        """\
+import gevent
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/timeout":
+        gevent.Timeout(0.1).start()
+    elif path == "/kill":
+        gevent.spawn_later(0.1, gevent.getcurrent().kill, block=False)
+    elif path == "/spawn":
+        gevent.spawn(lambda: 1 / 0)
+    elif path == "/exit":
+        raise SystemExit
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+""",
+    )
+    with Server(tmp_path, "-w 1 app:app") as server:
+        first = server.wait_workers(1)
+        assert [server.ask(path).status for path in ("/timeout", "/kill", "/spawn", "/exit")] == [200] * 3 + [
+            500
+        ]
+        server.wait_log("a request has left something behind", count=2)
+        server.wait_log("ZeroDivisionError")
+        assert server.ask("/").status == 200
+        assert server.workers() == first
+
+
+def test_many_websockets_are_open_at_once(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        """\
+import flask, flask_sock
+app = flask.Flask(__name__)
+@flask_sock.Sock(app).route("/echo")
+def echo(ws):
+    while True:
+        ws.send(ws.receive())
+""",
+    )
+    with Server(tmp_path, "-w 1 app:app") as server:
+        server.wait_ready()
+        base = bind_text(server.address)
+        sockets = [WebSocket(f"ws://{base}/echo") for _ in range(20)]
+        for turn in ("one", "two"):
+            for number, sock in enumerate(sockets):
+                sock.send(f"{turn} {number}")
+            assert [sock.receive(timeout=20) for sock in sockets] == [f"{turn} {n}" for n in range(20)]
+        for sock in sockets:
+            sock.close()

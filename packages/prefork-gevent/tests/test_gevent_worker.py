@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: MIT
+"""The class that `-k gevent` names; integration-tests/workers has what it does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from prefork.settings import Settings
+from prefork.worker import API_VERSION
+from prefork.workers import registry
+from prefork_gevent.worker import GeventWorker
+
+
+def test_it_is_found_by_its_name() -> None:
+    found = registry.find("gevent")
+    assert found is GeventWorker
+    assert found.api == API_VERSION
+
+
+def test_as_many_requests_are_in_hand_as_connections_may_be_open() -> None:
+    assert GeventWorker.at_once(Settings(worker_connections=77)) == 77
+
+
+def test_the_arbiter_imports_nothing_of_gevent() -> None:
+    """It would patch, or start, what only a worker may."""
+    program = "import sys, prefork_gevent.worker; print([name for name in sys.modules if 'greenlet' in name])"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

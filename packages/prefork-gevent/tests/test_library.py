@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""What prefork has to know of gevent, with gevent's own loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import gevent
+import gevent.select
+import pytest
+
+from prefork_gevent.library import Gevent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def library() -> Gevent:
+    return Gevent(logging.getLogger("test"))
+
+
+def test_a_function_is_called_as_soon_as_its_greenlet_waits() -> None:
+    called: list[str] = []
+    library().defer(lambda: called.append("deferred"))
+    assert called == []
+    gevent.sleep(0.01)
+    assert called == ["deferred"]
+
+
+def test_a_function_that_is_taken_back_is_not_called() -> None:
+    called: list[str] = []
+    green = library()
+    green.defer(lambda: called.append("taken back"))()
+    kept = green.defer(lambda: called.append("kept"))
+    gevent.sleep(0.01)
+    kept()  # too late, and no harm
+    assert called == ["kept"]
+
+
+def test_others_run_in_a_pause() -> None:
+    order: list[str] = []
+    other = gevent.spawn(lambda: order.append("other"))
+    library().pause()
+    order.append("own")
+    other.join()
+    assert order == ["other", "own"]
+
+
+def test_a_wait_ends_when_the_descriptor_is_ready_or_time_is_up(pipe: tuple[int, int]) -> None:
+    read, write = pipe
+    green = library()
+    assert not green.wait(read, 0.01, to_write=False)
+    assert green.wait(write, inf, to_write=True)
+    gevent.spawn_later(0.01, os.write, write, b".")
+    assert green.wait(read, inf, to_write=False)
+
+
+@pytest.mark.parametrize("timeout", [0.0, 0.01, 1.0, inf])
+def test_who_waits_again_and_again_comes_back_in_time_and_lets_others_run(
+    pipe: tuple[int, int], timeout: float
+) -> None:
+    ran: list[str] = []
+    wait = library().waits_for(pipe[0])
+    began = monotonic()
+    for turn in range(3):
+        other = gevent.spawn(ran.append, "other")
+        wait(timeout)
+        other.join()
+        assert len(ran) == turn + 1
+    assert monotonic() - began < 20.0
+
+
+def test_who_waits_again_and_again_is_woken_by_the_descriptor_whichever_greenlet_it_is(
+    pipe: tuple[int, int],
+) -> None:
+    read, write = pipe
+    wait = library().waits_for(read)
+    got: list[bytes] = []
+
+    def take() -> None:
+        wait(inf)
+        while not got:
+            wait(inf)  # it may come back early
+            if gevent.select.select([read], [], [], 0)[0]:
+                got.append(os.read(read, 1))
+
+    for letter in (b"a", b"b"):
+        got.clear()
+        greenlet = gevent.spawn(take)
+        gevent.sleep(0)
+        os.write(write, letter)
+        greenlet.join(20.0)
+        assert got == [letter]
+
+
+def test_what_a_greenlet_raises_is_logged_and_its_end_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    hub = gevent.get_hub()
+    before = hub.handle_error
+    try:
+        library()
+        failed = gevent.spawn(lambda: 1 / 0)
+        ended = gevent.spawn(gevent.sleep, 20.0)
+        gevent.sleep(0)
+        ended.kill()
+        failed.join()
+    finally:
+        hub.handle_error = before
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["error in a greenlet"]
+    assert "ZeroDivisionError" in caplog.text
