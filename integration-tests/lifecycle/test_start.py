@@ -189,6 +189,19 @@ def test_a_daemon(tmp_path: Path) -> None:
         assert server.ask().text.startswith("two")
         server.signal(signal.SIGHUP)
         server.wait_workers(2)
+
+        def has_said(text: str) -> bool:
+            return text in (tmp_path / "error.log").read_text()
+
+        until(lambda: has_said("generation 3 ready"), "the end of the reload")
+        server.signal(signal.SIGUSR2)
+        until(lambda: has_said("stop this one to finish"), "a successor")
+        successor = int((tmp_path / "prefork.pid.2").read_text())
+        server.signal(signal.SIGTERM)
+        until(lambda: not server.is_running, "the end of the first daemon")
+        server.follow(successor)
+        assert (tmp_path / "prefork.pid").read_text() == f"{successor}\n"
+        assert server.ask().text.startswith("two")
         server.stop()
         assert not (tmp_path / "prefork.pid").exists()
 

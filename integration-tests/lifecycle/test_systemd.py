@@ -135,6 +135,31 @@ def test_the_watchdog_is_petted_as_long_as_the_arbiter_turns(tmp_path: Path, man
         manager.hear_until("WATCHDOG=1")
 
 
+def test_the_main_process_is_the_new_one_when_the_old_one_goes(tmp_path: Path, manager: Manager) -> None:
+    """Not before, and no word of the old one's end is one about the service."""
+    deploy(tmp_path)
+    environ = {**manager.environ, "WATCHDOG_USEC": "400000"}
+    with Server(tmp_path, "-w 1 -p pid app:app", environ=environ) as server:
+        manager.hear_until("READY=1")
+        server.signal(signal.SIGUSR2)
+        server.wait_log("stop this one to finish")
+        new = int((tmp_path / "pid.2").read_text())
+        with hold(server, "a"):
+            server.signal(signal.SIGTERM)
+            server.wait_log("within 30.0 s")
+            manager.hear_until("WATCHDOG=1")
+            assert f"MAINPID={new}" not in manager.heard, "it still has something to do"
+            release(server, "a")
+        manager.hear_until(f"MAINPID={new}")
+        server.wait_exit()
+        server.follow(new)
+        assert manager.hear_until("MAINPID=") == f"MAINPID={new}", "as every server says with READY=1"
+        manager.hear_until("WATCHDOG=1")
+        assert "STOPPING=1" not in manager.heard
+        server.stop()
+        manager.hear_until("STOPPING=1")
+
+
 def test_workers_do_not_find_the_manager(tmp_path: Path, manager: Manager) -> None:
     """A program that the application starts could speak in the server's name otherwise."""
     begins = ("NOTIFY_", "WATCHDOG_", "LISTEN_")

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def answering(path: Path, answer: dict[str, Any] | Refused) -> Iterator[list[Request]]:
-    """Answer one client; give what it has asked."""
+def answering(
+    path: Path, answer: dict[str, Any] | Refused, *, is_last: bool = False
+) -> Iterator[list[Request]]:
+    """Answer one client; give what it has asked. If it is the last one the socket is removed before that."""
     asked: list[Request] = []
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(str(path))
@@ -42,6 +44,8 @@ def answering(path: Path, answer: dict[str, Any] | Refused) -> Iterator[list[Req
         def run() -> None:
             with door.accept()[0] as sock:
                 asked.append(parse_request(sock.recv(4096)))
+                if is_last:
+                    path.unlink()
                 sock.sendall(render_refusal(answer) if isinstance(answer, Refused) else render_result(answer))
 
         thread = threading.Thread(target=run)
@@ -220,3 +224,11 @@ def test_an_upgrade_is_not_done_when_it_does_not(
     with succeeded(tmp_path / "s", by, **status):
         assert main(["upgrade", "-s", str(tmp_path / "s")]) == Code.REFUSED
     assert why in capsys.readouterr().err
+
+
+def test_an_upgrade_to_a_server_without_this_socket_cannot_be_verified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(tmp_path / "s", {"pid": 4712, "took": 1.5}, is_last=True):
+        assert main(["upgrade", "-s", str(tmp_path / "s")]) == Code.NO_SERVER
+    assert "arbiter 4712 has taken over, but cannot be asked" in capsys.readouterr().err

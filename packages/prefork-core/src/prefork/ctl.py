@@ -154,7 +154,13 @@ def _verify(path: str, pid: int) -> None:
         Refused: it does not.
         PreforkError: it does not answer.
     """
-    status = client.ask(path, Request(Command.STATUS, {}), timeout=VERIFIED_WITHIN)
+    try:
+        status = client.ask(path, Request(Command.STATUS, {}), timeout=VERIFIED_WITHIN)
+    except client.NoServer as error:
+        hint = "its configuration may name another control_socket"
+        raise client.NoServer(
+            f"arbiter {pid} has taken over, but cannot be asked whether it serves: {error.message}", hint=hint
+        ) from error
     if status["pid"] != pid:
         raise Refused(Trouble.REFUSED, f"arbiter {pid} should have taken over, but {status['pid']} answers")
     if not status["workers"]["ready"]:

@@ -65,7 +65,7 @@ class Kin:
         self._kernel = kernel
         self._launch = launch
         self._before = before
-        self._parent = os.getppid()
+        self._forked_by = 0 if before is None else before.predecessor
         self._link: Link | None = None if before is None else handover.end_of(before)
         self._selector: selectors.BaseSelector | None = None
         self._successor = 0
@@ -134,7 +134,7 @@ class Kin:
         That is a moment: it is among the last things that the kernel does for a process.
         """
         deadline = time.monotonic() + ANSWER
-        while not self.is_linked and os.getppid() == self._parent and time.monotonic() < deadline:
+        while not self.is_linked and os.getppid() == self._forked_by and time.monotonic() < deadline:
             time.sleep(_MOMENT)
 
     def tell_ready(self) -> None:
