@@ -141,7 +141,7 @@ def test_usr2_winch_and_term_move_a_server_to_a_new_arbiter(tmp_path: Path) -> N
         load.wait_version("one")
         server.signal(signal.SIGWINCH)
         load.wait_only_version("two")
-        assert workers_of(old) == []
+        until(lambda: not workers_of(old), "the end of the old workers")
         assert (pidfile(tmp_path), pidfile(tmp_path, "pid.2")) == (old, new)
         server.signal(signal.SIGTERM)
         assert server.wait_exit() == 0
@@ -216,8 +216,8 @@ def test_a_stop_ends_a_new_one_that_is_not_ready(tmp_path: Path) -> None:
     with Server(tmp_path, "-w 1 -p pid app:app") as server:
         deploy(tmp_path, boot="time.sleep(60)")
         server.signal(signal.SIGUSR2)
-        until(lambda: pidfile(tmp_path, "pid.2"), "another arbiter")
-        new = pidfile(tmp_path, "pid.2")
+        new = until(lambda: pidfile(tmp_path, "pid.2"), "another arbiter")
+        until(lambda: processes.children(new), "a worker of it")
         server.stop()
         server.wait_log("upgrade given up: stopping")
         assert not processes.is_running(new)
