@@ -43,6 +43,7 @@ class Other:
 
     course: Course
     alive: bool = True
+    leaves: bool = False
     ready: bool = False
     reaped: bool = False
 
@@ -100,7 +101,7 @@ class Kindred:
         return SuccessorForked(self._kernel.next_pid())
 
     def _boot(self, other: Other) -> None:
-        if not other.alive:
+        if not other.alive or other.leaves:
             return
         if other.course.fails:
             self.end()
@@ -123,6 +124,7 @@ class Kindred:
     def leave(self) -> None:
         """Have an operator stop the successor."""
         if self.successor is not None and self.successor.alive:
+            self.successor.leaves = True
             self._told(OtherLeaves())
             self._kernel.later(self.successor.course.leaves_after or 3.0, self.end)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from supervised import Server, of
+from supervised import CLEAN, Server, of
 
 from prefork.supervisor.fleet import Mode
 from prefork.supervisor.kinship import PROOF, Phase
@@ -20,15 +20,18 @@ from prefork.supervisor.messages import (
     Send,
     Spawn,
     StartSuccessor,
+    StartTemplate,
     Stop,
     StopQueueing,
     StopSuccessor,
+    StopTemplate,
     SuccessorEnded,
     SuccessorFailed,
     SuccessorForked,
     SuccessorReady,
     TakeOver,
     TellReady,
+    TemplateEnded,
     Upgrade,
 )
 
@@ -70,10 +73,18 @@ def test_handing_over_ends_the_server_when_its_workers_have_ended() -> None:
 
 def test_a_template_ends_last_so_that_workers_could_come_back() -> None:
     server = upgrading(1, hand_over=True, preload=True)
+    assert not of(StopTemplate, server.tell(SuccessorReady()))
+    assert of(StopTemplate, server.end(1)) == [StopTemplate(1)]
+    assert server.fleet.mode is Mode.RUNNING
+    assert of(Exit, server.tell(TemplateEnded(1, CLEAN))) == [Exit(0)]
+
+
+def test_until_then_another_template_can_be_started() -> None:
+    server = upgrading(1, hand_over=True, preload=True)
     server.tell(SuccessorReady())
-    assert server.fleet.templates.forking(1)
-    assert not of(Exit, server.end(1))
-    assert not server.fleet.templates.forking(1)
+    server.end(1)
+    server.tell(SuccessorEnded("killed by SIGKILL"))
+    assert of(StartTemplate, server.tell(TemplateEnded(1, CLEAN))) == [StartTemplate(2, 1)]
 
 
 @pytest.mark.parametrize("event", [SuccessorEnded("killed by SIGKILL"), OtherLeaves()])

@@ -242,7 +242,8 @@ class Machine:
     def _preloaded(self) -> int | None:
         """The generation whose workers are forked by a template; None while there is to be no template."""
         fleet = self.fleet
-        return fleet.generation if fleet.policy.preload and not fleet.is_stopping else None
+        goes = fleet.is_stopping or self._upgrading.has_left
+        return fleet.generation if fleet.policy.preload and not goes else None
 
     def _tend_templates(self) -> None:
         fleet = self.fleet

@@ -5,7 +5,8 @@ It decides when this server leaves its work to a successor, and when it takes it
 upgrade is, is `kinship`.
 
 Handing over is parking first: the workers leave, and this arbiter stays as long as one of them has
-something in hand. Up to that moment it can start others, if the successor fails after all.
+something in hand, or the template that has forked them lives. Up to that moment it can start others, if
+the successor fails after all.
 """
 
 from __future__ import annotations
@@ -95,6 +96,11 @@ class Upgrading:
         if self._fleet.mode is Mode.DRAINING:
             self._fleet.do(StopQueueing())
 
+    @property
+    def has_left(self) -> bool:
+        """Whether all workers have gone that left their work to a successor: no template is needed either."""
+        return self._kinship.phase is Phase.HANDING and not len(self._fleet.children)
+
     def go_on(self) -> None:
         """Do what is due."""
         fleet, kinship = self._fleet, self._kinship
@@ -103,6 +109,6 @@ class Upgrading:
             return
         if fleet.target and len(fleet.children.among(State.READY)) >= fleet.target:
             kinship.offer(fleet.now)
-        if kinship.phase is Phase.HANDING and not len(fleet.children):
+        if self.has_left and fleet.is_empty and not len(fleet.statuses):
             fleet.say(Level.INFO, f"upgrade: all is left to arbiter {kinship.other}")
             self._ending.stop(Stop())
