@@ -16,10 +16,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from folders import public_folder
 from support import client, control, processes
 from support.application import deploy, hold, hold_in_each, release
 from support.control import FLAGS, SOCKET, ctl, ctl_json
-from support.folders import public_folder
 from support.load import Load
 from support.server import Server, clean_environ
 from support.waiting import until

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from folders import public_folder
 from support import processes
 from support.application import deploy, hold, release, reload_slowly
 from support.client import read_answer
-from support.folders import public_folder
 from support.load import Load
 from support.server import Server
 from support.waiting import until

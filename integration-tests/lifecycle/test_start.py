@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
+from folders import public_folder
 from support import processes
 from support.application import deploy, hold, release
 from support.client import RequestFailed, connect, read_answer, send
-from support.folders import public_folder
 from support.load import Load
 from support.server import Server, clean_environ, free_port
 from support.waiting import PATIENCE, until
