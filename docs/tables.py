@@ -11,6 +11,7 @@ from prefork import ctl
 from prefork.errors import ExitCode
 from prefork.process.signals import COMMANDS, Command
 from prefork.settings import reference
+from prefork.workers import registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -65,7 +66,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "exit-codes": exit_codes,
     "preforkctl-commands": preforkctl_commands,
     "preforkctl-exit-codes": preforkctl_exit_codes,
-    "settings": reference.render,
+    "settings": lambda: reference.render(registry.contributions()),
     "signals": signals,
 }
 

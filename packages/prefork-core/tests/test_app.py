@@ -272,3 +272,14 @@ def test_what_a_factory_returned_must_be_an_application(folder: Folder) -> None:
     assert caught.value.hint == ""
     with pytest.raises(AppError, match="cannot be called, it is an int"):
         load(f"{name}:number()")
+
+
+def test_a_worker_class_of_another_kind_says_itself_what_is_no_application(folder: Folder) -> None:
+    name = folder.module("number = 1\ntext = 'x'")
+
+    def refuses(found: object) -> str | None:
+        return None if isinstance(found, int) else "it is no number"
+
+    assert load(f"{name}:number", (), refuses) == 1
+    with pytest.raises(AppError, match=f"^{name}:text cannot be served: it is no number$"):
+        load(f"{name}:text", (), refuses)

@@ -4,9 +4,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from distributions import WORKER, write_distribution
 
 import prefork
 from prefork.errors import ExitCode
@@ -62,6 +64,49 @@ def test_print_config_prints_values_and_places(tmp_path: Path) -> None:
     assert done.returncode == ExitCode.OK
     assert "env PREFORK_WORKERS" in done.stdout
     assert done.stderr.startswith("prefork: warning: flag --reuse-port: ")
+
+
+def test_installed_worker_classes_are_listed_with_those_that_are_broken(tmp_path: Path) -> None:
+    (tmp_path / "cli_own.py").write_text(WORKER)
+    write_distribution(tmp_path, "prefork-own", "1.2", {"own": "cli_own:Own"})
+    write_distribution(tmp_path, "prefork-lost", "3.4", {"lost": "cli_lost:Lost"})
+    done = run(tmp_path, "--list-workers", PYTHONPATH=os.pathsep.join((str(tmp_path), _SOURCES)))
+    assert (done.returncode, done.stderr) == (ExitCode.OK, "")
+    head, *rows = [line.split() for line in done.stdout.splitlines()]
+    assert head == ["NAME", "DISTRIBUTION", "VERSION", "API"]
+    found = {row[0]: row[1:] for row in rows}
+    assert found["own"] == ["prefork-own", "1.2", "1", "Serves", "in", "its", "own", "way."]
+    assert found["sync"][:3] == ["prefork-core", version("prefork-core"), "1"]
+    assert " ".join(found["lost"]) == (
+        "prefork-lost 3.4 - cannot be used: worker class 'lost' of prefork-lost 3.4 cannot be loaded:"
+        " No module named 'cli_lost'"
+    )
+
+
+def test_a_broken_worker_class_does_not_break_the_help(tmp_path: Path) -> None:
+    write_distribution(tmp_path, "prefork-lost", "3.4", {"lost": "cli_lost:Lost"})
+    done = run(tmp_path, "--help", PYTHONPATH=os.pathsep.join((str(tmp_path), _SOURCES)))
+    assert (done.returncode, done.stderr) == (ExitCode.OK, "")
+    assert "worker class 'lost' of prefork-lost 3.4 cannot be loaded" in done.stdout
+
+
+def test_check_config_asks_the_worker_class_whether_it_can_serve_the_application(tmp_path: Path) -> None:
+    refusing = """
+class Choosy(Own):
+    interface = Interface.OTHER
+    @classmethod
+    def refuses(cls, app):
+        return None if app == 5 else f"{app!r} is not five"
+"""
+    (tmp_path / "cli_choosy.py").write_text(WORKER + refusing)
+    (tmp_path / "app.py").write_text("five = 5\nsix = 6")
+    arguments = ("--check-config", "-k", "cli_choosy:Choosy")
+    assert run(tmp_path, *arguments, "app:five").stdout == "ok\n"
+    done = run(tmp_path, *arguments, "app:six")
+    assert (done.returncode, done.stderr) == (
+        ExitCode.APP,
+        "prefork: error: app:six cannot be served: 6 is not five\n",
+    )
 
 
 def test_check_config_says_ok(tmp_path: Path) -> None:

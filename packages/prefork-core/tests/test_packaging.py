@@ -100,3 +100,10 @@ def test_the_worker_api_is_light_to_import() -> None:
     """A plugin's entry-point module is imported in the arbiter, so what it stands on stays small."""
     roots = {name.partition(".")[0] for name in modules_loaded_by("import prefork.worker, prefork.errors")}
     assert roots & HEAVY == set()
+
+
+def test_our_own_workers_keep_what_is_asked_of_any_plugin() -> None:
+    """The module that an entry point names brings nothing of what serves into the arbiter."""
+    ours = modules_loaded_by("import prefork.workers.sync, prefork.workers.gthread")
+    beside = modules_loaded_by("import prefork.worker")
+    assert ours - beside == {"prefork.workers", "prefork.workers.sync", "prefork.workers.gthread"}

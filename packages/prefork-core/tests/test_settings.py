@@ -7,7 +7,6 @@ What a setting means is tested where it is decided; here is whether what an oper
 from __future__ import annotations
 
 import ast
-import dataclasses
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,9 +15,10 @@ from serving import Serving
 
 import prefork
 from prefork.settings import Settings
+from prefork.settings.option import Table
 
 SOURCES: Final = Path(prefork.__file__).parent
-NAMES: Final = [field.name for field in dataclasses.fields(Settings)]
+NAMES: Final = list(Table(Settings))
 
 
 def read_by(module: Path) -> set[str]:

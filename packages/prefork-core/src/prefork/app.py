@@ -16,14 +16,17 @@ import sys
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from prefork.errors import AppError, BootError
 from prefork.settings.spelling import nearest
+from prefork.worker import Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from types import FunctionType, ModuleType, TracebackType
+
+    from prefork.worker import Worker
 
 DEFAULT_NAMES: Final = ("application", "app")
 """What is looked for in a module when no name is given, in this order."""
@@ -74,31 +77,58 @@ def parse(text: str) -> Spec:
     return Spec(text, module, _path(text, expression), None)
 
 
-def load(text: str, pythonpath: Sequence[str] = ()) -> Callable[..., Any]:
+def load(
+    text: str, pythonpath: Sequence[str] = (), refuses: Callable[[object], str | None] | None = None
+) -> Any:
     """Load an application.
-
-    The current folder and `pythonpath` are put before everything else that Python imports
-    from, and stay there for what the application imports later.
 
     Args:
         text: its name, see `parse`.
-        pythonpath: more folders to import from.
+        pythonpath: more folders to import from, see `search_in`.
+        refuses: returns why an object is no application of the kind that is served; None for WSGI.
 
     Returns:
-        The WSGI application.
+        The application.
 
     Raises:
-        AppError: there is no such module or attribute, or it is not a WSGI application.
+        AppError: there is no such module or attribute, or it is not an application of that kind.
         BootError: the module or the factory raised; the cause is the application's error.
     """
     spec = parse(text)
-    _search_in([str(Path.cwd()), *pythonpath])
+    search_in(pythonpath)
     module = _import(spec)
     found, name = _follow(spec, module) if spec.path else _default(spec, module)
     if spec.call is not None:
         found, name = _made(spec, found), f"what {text} returned"
-    _check_wsgi(spec, found, name)
-    return cast("Callable[..., Any]", found)
+    if refuses is None:
+        _check_wsgi(spec, found, name)
+    elif why := refuses(found):
+        raise AppError(f"{name} cannot be served: {why}")
+    return found
+
+
+def judge(worker: type[Worker]) -> Callable[[object], str | None] | None:
+    """Return what `load` is to judge applications by, for a worker class.
+
+    Args:
+        worker: the class that will serve.
+    """
+    return None if worker.interface is Interface.WSGI else worker.refuses
+
+
+def search_in(folders: Sequence[str]) -> None:
+    """Put the current folder, and then others, before everything else that Python imports from.
+
+    They stay there for what the application imports later.
+
+    Args:
+        folders: those after the current one.
+    """
+    for folder in reversed([str(Path.cwd()), *(str(Path(folder).absolute()) for folder in folders)]):
+        if folder in sys.path:
+            sys.path.remove(folder)
+        sys.path.insert(0, folder)
+    importlib.invalidate_caches()
 
 
 def _refuse_path(text: str, module: str, rest: str) -> None:
@@ -129,14 +159,6 @@ def _arguments(text: str, call: ast.Call) -> tuple[tuple[Any, ...], dict[str, An
     if len(named) != len(call.keywords):
         raise AppError(f"{text!r}: arguments can only be literals", hint=_FORM)
     return positional, named
-
-
-def _search_in(folders: Iterable[str]) -> None:
-    for folder in reversed([str(Path(folder).absolute()) for folder in folders]):
-        if folder in sys.path:
-            sys.path.remove(folder)
-        sys.path.insert(0, folder)
-    importlib.invalidate_caches()
 
 
 def _import(spec: Spec) -> ModuleType:
@@ -250,7 +272,10 @@ def _check_wsgi(spec: Spec, found: object, name: str) -> None:
     if not callable(found):
         raise AppError(f"{name} is {_a(found)}, not a callable", hint=_callable_inside(name, found))
     if _is_asynchronous(found):
-        raise AppError(f"{name} is an asynchronous (ASGI) application, but WSGI ones are served")
+        raise AppError(
+            f"{name} is an asynchronous (ASGI) application, but WSGI ones are served",
+            hint="`prefork --list-workers` shows other worker classes, for -k",
+        )
     if _is_factory(found):
         hint = "" if spec.call is not None else f"did you mean {name}()?"
         raise AppError(f"{name} does not take the two arguments of a WSGI application", hint=hint)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from prefork import __version__
 from prefork.errors import BootError, ConfigError, ExitCode, PreforkError
-from prefork.settings import Command, Settings, load
+from prefork.settings import Command, load
+from prefork.workers import registry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,12 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    loaded = load(arguments, os.environ, os.getcwd())
+    loaded = load(arguments, os.environ, os.getcwd(), registry.contributions)
     match loaded.command:
         case Command.VERSION:
             _say(f"prefork {__version__}")
         case Command.HELP:
             _help()
+        case Command.LIST_WORKERS:
+            _list_workers()
         case Command.PRINT_CONFIG:
             _print_config(loaded)
         case Command.CHECK_CONFIG:
@@ -61,10 +64,24 @@ def _help() -> None:
     from shutil import get_terminal_size
 
     from prefork.settings.cmdline import help_text
-    from prefork.settings.option import Table
+    from prefork.settings.contributed import table
 
     width = max(40, min(get_terminal_size().columns, 100))
-    _say(help_text(Table(Settings), width))
+    _say(help_text(table(registry.contributions()), width))
+
+
+def _list_workers() -> None:
+    rows = [("NAME", "DISTRIBUTION", "VERSION", "API", ""), *map(_row, registry.installed())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        _say("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)))
+
+
+def _row(each: registry.Installed) -> tuple[str, ...]:
+    if each.worker is None:
+        return each.name, each.distribution, each.version, "-", f"cannot be used: {each.error}"
+    help_line = (each.worker.__doc__ or "").strip().partition("\n")[0]
+    return each.name, each.distribution, each.version, str(each.worker.api), help_line
 
 
 def _print_config(loaded: Loaded) -> None:
@@ -80,7 +97,6 @@ def _check_config(loaded: Loaded) -> None:
     from prefork.net.listener import parse_bind
     from prefork.observe.access import compile_text
     from prefork.process import variables
-    from prefork.workers import registry
 
     _warn(loaded.warnings)
     settings = loaded.settings
@@ -93,7 +109,7 @@ def _check_config(loaded: Loaded) -> None:
     if settings.reload:
         autoreload.check_installed()
     _change_folder(settings.chdir)
-    app.load(str(settings.wsgi_app), settings.pythonpath)
+    app.load(str(settings.wsgi_app), settings.pythonpath, app.judge(worker))
     _say("ok")
 
 

@@ -170,7 +170,10 @@ def _verify(path: str, pid: int) -> None:
 def _configured(config: str | None) -> str:
     """Return the socket that a server with this configuration has."""
     flags = [] if config is None else ["-c", config]
-    settings = load(["--print-config", *flags], os.environ, os.getcwd()).settings
+    # Imported here: with -s there is no need to know what may stand in a configuration.
+    from prefork.workers.registry import contributions
+
+    settings = load(["--print-config", *flags], os.environ, os.getcwd(), contributions).settings
     if settings.control_socket is None:
         of = settings.config or "the configuration"
         raise PreforkError(

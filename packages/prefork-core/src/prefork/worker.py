@@ -12,7 +12,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from enum import Enum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
+
+from prefork.settings import kinds
+from prefork.settings.option import Group
+from prefork.settings.option import option as declare
 
 if TYPE_CHECKING:
     import logging
@@ -20,14 +24,51 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from prefork.settings import Settings
+    from prefork.settings.kinds import Kind
+
+__all__ = [
+    "API_VERSION",
+    "Context",
+    "Greenlets",
+    "Group",
+    "Interface",
+    "StopReason",
+    "Worker",
+    "kinds",
+    "option",
+]
 
 API_VERSION: Final = 1
+"""The version of all that is here. Within it names are added; none is taken away or changes its meaning."""
+
+T = TypeVar("T")
+
+
+def option(kind: Kind[T], default: T, *, help: str) -> T:  # noqa: A002 (as in prefork's own table)
+    """Declare one option of a worker class, as a field of the frozen dataclass that is its `settings`.
+
+    The field's name is the option's, so `aio_loop` is also the flag `--aio-loop` and the variable
+    `PREFORK_AIO_LOOP`. Begin it with the name of the worker class: a name that prefork or another installed
+    worker class has makes the class unusable. Worker classes may share options by inheritance of dataclasses.
+
+    Args:
+        kind: how its values are read, from `kinds`.
+        default: its value when nothing gives one.
+        help: what it does, one or more sentences, unit included.
+
+    Returns:
+        A dataclass field (typed as the default, as `dataclasses.field` is).
+    """
+    return declare("", kind, default, help=help)
 
 
 class Interface(Enum):
-    """The kind of application that a worker drives."""
+    """The kind of application that a worker serves."""
 
     WSGI = "wsgi"
+    """WSGI (PEP 3333). prefork refuses what is no such application, and can warm one up."""
+    OTHER = "other"
+    """Any other. The worker says which applications it refuses: `Worker.refuses`."""
 
 
 class StopReason(Enum):
@@ -90,7 +131,7 @@ class Context(Protocol):
 
     @property
     def settings(self) -> Settings:
-        """The resolved settings, frozen."""
+        """The resolved settings, frozen; `settings.of` has the worker's own."""
 
     @property
     def log(self) -> logging.Logger:
@@ -114,6 +155,19 @@ class Context(Protocol):
     def ready(self) -> None:
         """Say that the application is loaded and connections can be accepted."""
 
+    def serve_one_by_one(self) -> None:
+        """Serve the WSGI application in this thread, a connection for each request; return when drained.
+
+        Slow clients do not count as a request. Says `ready` itself.
+        """
+
+    def serve_in_threads(self) -> None:
+        """Serve the WSGI application in as many threads as `threads` says; return when drained.
+
+        To be called by the main thread. A connection costs a thread only while the application has its
+        request. Says `ready` itself.
+        """
+
     def serve_in_greenlets(self, greenlets: Greenlets) -> None:
         """Serve the WSGI application, each request in a greenlet; return when the worker has drained.
 
@@ -125,12 +179,17 @@ class Context(Protocol):
 
 
 class Worker(ABC):
-    """A way of running an application in one worker process."""
+    """A way of running an application in one worker process.
+
+    The first line of a worker class's docstring is its help in `prefork --list-workers`.
+    """
 
     api: ClassVar[int]
-    """The `API_VERSION` that the worker was written against."""
+    """The `API_VERSION` that the worker was written against, as a number: `api = 1`."""
     interface: ClassVar[Interface] = Interface.WSGI
-    settings: ClassVar[type[Any] | None] = None
+    """The kind of application that it serves."""
+    settings: ClassVar[type[Group] | None] = None
+    """Its own options: a frozen dataclass whose fields are made with `option`."""
     ignored: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Settings of the server that this worker cannot honour, and why: whoever gives one is warned."""
     reforks: ClassVar[bool] = False
@@ -141,14 +200,32 @@ class Worker(ABC):
     def at_once(cls, settings: Settings) -> int:
         """Return how many requests a worker may have in hand at once; more than 1,024 count as so many.
 
+        Called in the arbiter, before the worker is forked.
+
         Args:
             settings: the resolved settings.
         """
         return settings.threads
 
     @classmethod
-    def prepare(cls) -> None:
-        """Prepare the process, before the application is imported."""
+    def refuses(cls, app: object) -> str | None:
+        """Return why an application cannot be served, None when it can; only asked when `interface` is OTHER.
+
+        Called in the worker process, and by `prefork --check-config`.
+
+        Args:
+            app: what was found under the application's name; if that is a call, what it has returned.
+        """
+
+    @classmethod
+    def prepare(cls, settings: Settings) -> None:
+        """Prepare the process, before the application is imported.
+
+        Called in the worker process, with privileges dropped; in the template when there is one.
+
+        Args:
+            settings: the resolved settings.
+        """
 
     @abstractmethod
     def run(self, ctx: Context) -> None:

@@ -25,9 +25,9 @@ from prefork.process import channel
 from prefork.process.scoreboard import Scoreboard, Stage
 from prefork.settings import Settings
 from prefork.supervisor.messages import Order, Report
+from prefork.workers.alone import Alone
 from prefork.workers.context import WorkerContext
 from prefork.workers.greens import Greens
-from prefork.workers.sync import Alone
 from prefork.workers.threads import Threads
 
 if TYPE_CHECKING:

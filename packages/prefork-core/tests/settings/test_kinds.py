@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefork.errors import ConfigError
 from prefork.settings import kinds
 from prefork.settings.kinds import Kind, Misfit
 
@@ -129,6 +130,35 @@ def test_what_is_not_an_assignment_is_refused(wrong: object) -> None:
         kinds.assignments().read(wrong)
 
 
+def test_a_function_that_is_named_is_imported_when_it_is_called() -> None:
+    named = kinds.function().read("os.path:join")
+    assert named is not None
+    assert named("a", "b") == "a/b"
+    assert named == kinds.function().read("os.path:join")
+    assert kinds.function().write(named) == '"os.path:join"'
+    for absent in ("nowhere_at_all:f", "os.path:nothing"):
+        missing = kinds.function().read(absent)
+        assert missing is not None
+        with pytest.raises(ConfigError, match=f"there is no function {absent}: "):
+            missing()
+    number = kinds.function().read("ssl.CERT_NONE")
+    assert number is not None
+    with pytest.raises(ConfigError, match=r"ssl\.CERT_NONE is not a function"):
+        number()
+
+
+def test_a_function_is_one_that_is_given_or_none() -> None:
+    assert kinds.function().read(len) is len
+    assert kinds.function().read("") is None
+    assert kinds.function().read(None) is None
+
+
+@pytest.mark.parametrize("wrong", ["alone", ":f", "a:b:c", "a b:c", "1:2", 5])
+def test_what_names_no_function_is_refused(wrong: object) -> None:
+    with pytest.raises(Misfit):
+        kinds.function().read(wrong)
+
+
 def test_targets_are_paths_and_urls() -> None:
     given = ["/", "/shop?a=1,2", "http://shop.example/", "https://10.0.0.1:8443/x"]
     assert kinds.targets().read(given) == tuple(given)
@@ -215,6 +245,7 @@ _KINDS: tuple[Kind[Any], ...] = (
     kinds.field_names(),
     kinds.fields(),
     kinds.dictionary(),
+    kinds.function(),
 )
 
 _VALUES = st.recursive(

@@ -5,7 +5,8 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
-from prefork.settings import load
+from prefork.settings import Settings, load
+from prefork.settings.option import Table
 from prefork.settings.show import config_text, described
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def test_every_value_is_shown_with_its_place(tmp_path: Path) -> None:
 def test_every_setting_is_a_row_of_plain_values(tmp_path: Path) -> None:
     loaded = load(["app:app", "-w", "4"], {"PREFORK_UMASK": "27"}, str(tmp_path))
     rows = {row["name"]: row for row in described(loaded.settings, loaded.origins)}
-    assert set(rows) == {field.name for field in dataclasses.fields(loaded.settings)}
+    assert set(rows) == set(Table(Settings))
     workers = {"name": "workers", "section": "Workers", "value": 4, "text": "4", "origin": "flag -w"}
     assert rows["workers"] == workers
     assert (rows["umask"]["text"], rows["umask"]["origin"]) == ("0o027", "env PREFORK_UMASK")

@@ -2,11 +2,14 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from deadlines import eventually
@@ -19,13 +22,12 @@ from prefork.errors import ExitCode
 from prefork.hooks import Hooks
 from prefork.process import stacks
 from prefork.process.scoreboard import Stage
+from prefork.settings import Settings
+from prefork.settings.option import Table
 from prefork.supervisor.messages import Order, Report
-from prefork.worker import Context, Worker
+from prefork.worker import Context, Interface, Worker, kinds, option
 from prefork.workers import child
 from prefork.workers.sync import SyncWorker
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 HELLO = """
 def app(environ, start_response):
@@ -183,7 +185,7 @@ def test_what_a_template_has_loaded_is_served_as_it_is(tmp_path: Path) -> None:
 
 class NeverPrepared(SyncWorker):
     @classmethod
-    def prepare(cls) -> None:
+    def prepare(cls, _settings: Settings) -> None:
         raise AssertionError("the template has done that")
 
 
@@ -203,7 +205,7 @@ class Preparing(SyncWorker):
     notes: ClassVar[Any] = None
 
     @classmethod
-    def prepare(cls) -> None:
+    def prepare(cls, _settings: Settings) -> None:
         cls.notes("prepare")
 
 
@@ -223,6 +225,75 @@ def test_the_worker_class_prepares_before_the_application_is_imported(tmp_path: 
     with Process(tmp_path, source, hooks=("post_fork", "post_worker_init"), worker_type=Preparing) as process:
         process.ready()
         assert process.notes == ["post_fork", "prepare", "import", "post_worker_init"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loud:
+    loud_call: Callable[..., object] | None = option(kinds.function(), None, help="Called first.")
+
+
+class Greeter(Worker):
+    """Sends each client a text, which is its kind of application."""
+
+    api = 1
+    interface = Interface.OTHER
+    settings = Loud
+
+    @classmethod
+    def refuses(cls, app: object) -> str | None:
+        return None if isinstance(app, bytes) else "it is no bytes"
+
+    @classmethod
+    def prepare(cls, settings: Settings) -> None:
+        call = settings.of(Loud).loud_call
+        if call is not None:
+            call()
+
+    def run(self, ctx: Context) -> None:
+        [listener] = ctx.listeners
+        ctx.ready()
+        while ctx.stopping is None:
+            ready, _, _ = select.select([listener.fileno(), ctx.stop_fd], [], [])
+            if listener.fileno() in ready:
+                sock, _ = listener.accept()
+                sock.sendall(ctx.app)
+                sock.close()
+
+
+def test_a_worker_class_serves_applications_of_its_own_kind(tmp_path: Path) -> None:
+    with Process(tmp_path, "app = b'good day'", worker_type=Greeter) as process:
+        process.ready()
+        with process.parts.client() as client:
+            assert client.rest() == b"good day"
+        process.parts.order(Order.LEAVE)
+        assert process.status() == 0
+
+
+def test_what_it_refuses_is_no_application(tmp_path: Path) -> None:
+    with Process(tmp_path, HELLO, worker_type=Greeter) as process:
+        assert process.status() == ExitCode.APP
+    assert "site_app:app cannot be served: it is no bytes" in process.log
+
+
+def test_its_option_may_name_a_function_beside_the_application(tmp_path: Path) -> None:
+    """It is imported where it is called, and from where the application will be."""
+    text = "def call(): open(__file__.replace('loud_own.py', 'notes'), 'w').write('called')"
+    (tmp_path / "loud_own.py").write_text(text)
+    [declared] = Table(Loud).values()
+    contributed = ((declared, declared.kind.read("loud_own:call")),)
+    source = "app = b'good day'"
+    with Process(tmp_path, source, worker_type=Greeter, settings={"contributed": contributed}) as process:
+        process.ready()
+        assert process.notes == ["called"]
+
+
+def test_a_function_that_is_not_there_is_a_failed_boot(tmp_path: Path) -> None:
+    [declared] = Table(Loud).values()
+    contributed = ((declared, declared.kind.read("loud_own:nothing")),)
+    settings = {"contributed": contributed}
+    with Process(tmp_path, "app = b''", worker_type=Greeter, settings=settings) as process:
+        assert process.status() == ExitCode.BOOT
+    assert "there is no function loud_own:nothing: " in process.log
 
 
 def test_an_application_that_raises_when_imported_is_exit_3_with_one_traceback(tmp_path: Path) -> None:

@@ -1,66 +1,37 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
-import importlib
-import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from distributions import WORKER, installed
 
 from prefork.errors import ConfigError
 from prefork.settings import load
 from prefork.workers import registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-GOOD = """
-from prefork.worker import Worker
-class Own(Worker):
-    api = 1
-    def run(self, ctx): ...
-class Old(Worker):
+GOOD = f"""{WORKER}
+class Old(Own):
     api = 0
-    def run(self, ctx): ...
 class Silent(Worker):
     def run(self, ctx): ...
+class Abstract(Worker):
+    api = 1
+class Odd(Own):
+    interface = "wsgi"
 class Stranger: ...
 number = 5
 """
 
 
-@contextmanager
-def installed(folder: Path, module: str, source: str, **distributions: dict[str, str]) -> Iterator[None]:
-    """Install a module, and distributions that name workers in it.
-
-    Args:
-        folder: where.
-        module: its name, one that no other test uses.
-        source: its text.
-        distributions: by name, what their entry points of the group are.
-    """
-    (folder / f"{module}.py").write_text(source)
-    for name, entries in distributions.items():
-        info = folder / f"{name}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        lines = "\n".join(f"{entry} = {value}" for entry, value in entries.items())
-        (info / "entry_points.txt").write_text(f"[prefork.workers]\n{lines}\n")
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-        sys.modules.pop(module, None)
-
-
 def test_a_worker_of_another_distribution_is_found_by_its_name(tmp_path: Path) -> None:
     with installed(tmp_path, "registry_a", GOOD, dist_a={"own-a": "registry_a:Own"}):
         assert registry.find("own-a").__name__ == "Own"
-        assert "own-a" in registry.names()
+        [own] = [each for each in registry.installed() if each.name == "own-a"]
+        assert (own.owner, own.worker, own.error) == ("dist_a 1.0", registry.find("own-a"), None)
 
 
 def test_a_name_that_nobody_has_installed_lists_those_that_are(tmp_path: Path) -> None:
@@ -110,22 +81,109 @@ def test_what_is_no_worker_class_is_refused(tmp_path: Path, name: str) -> None:
         registry.find(f"registry_f:{name}")
 
 
-@pytest.mark.parametrize(("name", "version"), [("Old", "0"), ("Silent", "None")])
-def test_a_worker_of_another_api_version_is_refused(tmp_path: Path, name: str, version: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Old", "is written for version 0 of the worker API; this prefork has version 1"),
+        ("Silent", "does not say for which version of the worker API; this prefork has version 1"),
+        ("Abstract", "cannot serve: run is not defined"),
+        ("Odd", "has an interface that prefork does not know: 'wsgi'"),
+    ],
+)
+def test_a_worker_class_that_cannot_serve_is_refused_with_its_distribution(
+    tmp_path: Path, name: str, said: str
+) -> None:
     with (
         installed(tmp_path, "registry_g", GOOD, dist_g={"own-g": f"registry_g:{name}"}),
-        pytest.raises(ConfigError, match=f"of dist_g is written for version {version}") as caught,
+        pytest.raises(ConfigError, match=f"^worker class 'own-g' of dist_g 1.0 {said}"),
     ):
         registry.find("own-g")
-    assert "dist_g" in caught.value.hint
 
 
-def test_a_plugin_that_cannot_be_imported_is_named_with_its_error(tmp_path: Path) -> None:
+def test_the_hint_for_another_api_version_names_what_to_install(tmp_path: Path) -> None:
     with (
-        installed(tmp_path, "registry_h", "raise ValueError('own')", dist_h={"own-h": "registry_h:Own"}),
-        pytest.raises(ConfigError, match="'own-h' of dist_h cannot be loaded: own"),
+        installed(tmp_path, "registry_v", GOOD, dist_v={"own-v": "registry_v:Old"}),
+        pytest.raises(ConfigError) as caught,
+    ):
+        registry.find("own-v")
+    assert caught.value.hint == "install another release of dist_v, or of prefork-core"
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("raise ValueError('own')", "own"),
+        ("raise SystemExit", "SystemExit"),
+        ("", "module 'registry_h' has no"),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported_is_named_with_its_error(
+    tmp_path: Path, source: str, said: str
+) -> None:
+    with (
+        installed(tmp_path, "registry_h", source, dist_h={"own-h": "registry_h:Own"}),
+        pytest.raises(ConfigError, match=f"'own-h' of dist_h 1.0 cannot be loaded: {said}"),
     ):
         registry.find("own-h")
+
+
+def test_a_broken_plugin_is_in_nobodys_way(tmp_path: Path) -> None:
+    with installed(tmp_path, "registry_i", "1 / 0", dist_i={"own-i": "registry_i:Own"}):
+        assert registry.find("sync").__name__ == "SyncWorker"
+        [broken] = [each for each in registry.installed() if each.error is not None]
+        assert (broken.name, broken.worker) == ("own-i", None)
+
+
+def test_a_name_that_is_nearly_an_installed_one_gets_a_hint() -> None:
+    with pytest.raises(ConfigError, match="no worker class 'synk'") as caught:
+        registry.find("synk")
+    assert caught.value.hint.startswith("did you mean sync?; installed: ")
+
+
+def test_who_asks_for_a_class_of_gunicorns_is_told_ours(tmp_path: Path) -> None:
+    with (
+        installed(tmp_path, "registry_aio", GOOD, prefork_aio={"aio": "registry_aio:Own"}),
+        pytest.raises(ConfigError) as caught,
+    ):
+        registry.find("uvicorn_worker.UvicornWorker")
+    assert caught.value.hint == "use -k aio"
+
+
+OPTIONS = f"""{WORKER}
+@dataclass(frozen=True)
+class Shared:
+    own_size: int = option(kinds.whole(), 1, help="A size.")
+@dataclass(frozen=True)
+class More(Shared):
+    own_pace: int = option(kinds.whole(), 2, help="A pace.")
+@dataclass(frozen=True)
+class Another:
+    own_size: int = option(kinds.whole(), 1, help="A size.")
+class First(Own):
+    settings = Shared
+class Second(Own):
+    settings = More
+class Third(Own):
+    settings = Another
+"""
+
+
+def test_worker_classes_may_share_options_by_inheritance(tmp_path: Path) -> None:
+    workers = {"first": "registry_share:First", "second": "registry_share:Second"}
+    with installed(tmp_path, "registry_share", OPTIONS, dist_j=workers):
+        assert {registry.find(name).__name__ for name in workers} == {"First", "Second"}
+
+
+def test_two_worker_classes_with_a_setting_of_one_name_are_refused_and_both_are_named(tmp_path: Path) -> None:
+    first, third = {"first": "registry_clash:First"}, {"third": "registry_clash:Third"}
+    with installed(tmp_path, "registry_clash", OPTIONS, dist_k=first, dist_l=third):
+        for name, owner in (("first", "dist_k"), ("third", "dist_l")):
+            with pytest.raises(ConfigError, match=f"'{name}' of {owner} 1.0 cannot be used: ") as caught:
+                registry.find(name)
+            assert "own_size is declared by the worker classes first (dist_k 1.0) and third" in str(
+                caught.value
+            )
+        assert registry.find("gthread").__name__ == "ThreadWorker"
 
 
 def test_the_name_of_gunicorns_class_is_no_worker_of_ours() -> None:
@@ -144,7 +202,7 @@ def test_sync_with_several_threads_is_gthread_and_other_names_stay() -> None:
 
 
 def test_both_own_workers_are_found_by_their_names() -> None:
-    assert {"sync", "gthread"} <= set(registry.names())
+    assert {"sync", "gthread"} <= {each.name for each in registry.installed()}
 
 
 def warnings_for(name: str, *arguments: str, folder: Path) -> list[str]:
@@ -170,3 +228,10 @@ def test_a_foreign_worker_says_for_itself_what_it_cannot_honour(tmp_path: Path) 
         assert warnings_for(name, "--threads", "4", folder=tmp_path) == [
             "flag --threads: threads has no effect: it has one"
         ]
+
+
+def test_who_asks_for_a_warm_up_of_what_is_none_of_wsgi_is_warned(tmp_path: Path) -> None:
+    source = GOOD + "Own.interface = Interface.OTHER\n"
+    with installed(tmp_path, "registry_warm", source):
+        [warning] = warnings_for("registry_warm:Own", "--preload", "--warmup", "/", folder=tmp_path)
+    assert warning.startswith("flag --warmup: warmup has no effect: the application is none of WSGI")

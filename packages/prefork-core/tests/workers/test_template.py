@@ -22,6 +22,7 @@ from prefork.process import template as lines
 from prefork.process.channel import Hangup
 from prefork.settings import Settings
 from prefork.supervisor.messages import Order, Report
+from prefork.worker import Interface, Worker
 from prefork.workers import template
 from prefork.workers.sync import SyncWorker
 
@@ -47,10 +48,14 @@ class Template(Forked):
     Args:
         folder: where application, log and notes are.
         source: the text of the application's module.
+        worker_type: the class that would serve.
         settings: what differs from the defaults.
     """
 
-    def __init__(self, folder: Path, source: str = HELLO, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, source: str = HELLO, worker_type: type[Worker] = SyncWorker, **settings: Any
+    ) -> None:
+        self._type = worker_type
         (folder / "site_app.py").write_text(textwrap.dedent(source))
         self.folder = folder
         self.left: dict[str, object] = {}
@@ -73,7 +78,7 @@ class Template(Forked):
             settings=self.settings,
             line=self._end,
             logs=self.logs,
-            worker_type=SyncWorker,
+            worker_type=self._type,
             fork=self._fork,
             live=self._work,
         )
@@ -240,6 +245,16 @@ def test_a_server_error_in_the_warm_up_is_a_failed_boot(tmp_path: Path) -> None:
     with Template(tmp_path, HELLO.replace("200 OK", "500 No"), warmup=("/x",)) as process:
         assert process.status() == ExitCode.BOOT
         assert "warmup: /x was answered with 500 No" in process.log()
+
+
+class Other(SyncWorker):
+    interface = Interface.OTHER
+
+
+def test_only_a_wsgi_application_is_warmed_up(tmp_path: Path) -> None:
+    source = HELLO.replace("200 OK", "500 No")
+    with Template(tmp_path, source, worker_type=Other, warmup=("/x",)) as process:
+        process.ready()
 
 
 def test_threads_and_sockets_of_the_application_are_named(tmp_path: Path) -> None:

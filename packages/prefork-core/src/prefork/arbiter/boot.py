@@ -287,7 +287,7 @@ class Boot:
 
     def _follow(self, old: Generation, number: int) -> Generation:
         """Make the next generation out of all sources of settings, read again."""
-        loaded = load(self._argv, self._environ, self._start)
+        loaded = load(self._argv, self._environ, self._start, registry.contributions)
         new = generations.follow(old, loaded, number, self._start, self._inherited)
         _warn(new.logs, loaded, new.worker_type)
         return new

@@ -34,6 +34,7 @@ class Command(Enum):
     CHECK_CONFIG = "--check-config"
     PRINT_CONFIG = "--print-config"
     VERSION = "--version"
+    LIST_WORKERS = "--list-workers"
     HELP = "--help"
 
 
@@ -47,9 +48,12 @@ _COMMANDS: Final = (
     _CommandFlag(Command.DEMO, "", "Serve the built-in demo application."),
     _CommandFlag(Command.CHECK_CONFIG, "", "Load the settings and the application, say what is wrong, exit."),
     _CommandFlag(Command.PRINT_CONFIG, "", "Print every setting and the place its value is from, exit."),
+    _CommandFlag(Command.LIST_WORKERS, "", "List the installed worker classes, for -k, exit."),
     _CommandFlag(Command.VERSION, "-v", "Print the version, exit."),
     _CommandFlag(Command.HELP, "-h", "Print this, exit."),
 )
+
+COMMAND_FLAGS: Final = tuple(flag for row in _COMMANDS for flag in (row.short, row.command.value) if flag)
 
 APPLICATION: Final = "wsgi_app"
 """The setting that the one argument without a flag gives."""
@@ -99,7 +103,7 @@ def parse(table: Table, arguments: Sequence[str], source: Source) -> CommandLine
         UsageError: an unknown flag, a missing value, two applications or two commands.
     """
     prefix = "" if source is Source.COMMAND_LINE else f"{source.value} "
-    scan = _Scan(dict(_meanings(table)), source, prefix, deque(arguments))
+    scan = _Scan(dict(_meanings(table)), source, prefix, deque(arguments), table.unread)
     while scan.rest:
         scan.next()
     return CommandLine(scan.command, tuple(scan.given.values()))
@@ -126,6 +130,7 @@ class _Scan:
     source: Source
     prefix: str
     rest: deque[str]
+    unread: Sequence[str]
     command: Command = Command.SERVE
     given: dict[str, Given] = field(default_factory=dict)
     lists: dict[str, tuple[list[object], Origin]] = field(default_factory=dict)
@@ -172,12 +177,14 @@ class _Scan:
     def _meaning(self, flag: str) -> _Meaning:
         found = self.meanings.get(flag)
         if found is None:
-            known = [known for known in self.meanings if known.startswith("--")]
-            raise UsageError(
-                f"{self.prefix}there is no flag {flag}",
-                hint=meant(flag, known) if flag.startswith("--") else "`prefork --help` shows all flags",
-            )
+            raise UsageError(f"{self.prefix}there is no flag {flag}", hint=self._hint(flag))
         return found
+
+    def _hint(self, flag: str) -> str:
+        if not flag.startswith("--"):
+            return "`prefork --help` shows all flags"
+        known = [known for known in self.meanings if known.startswith("--")]
+        return "; ".join(filter(None, (meant(flag, known), *self.unread)))
 
     def _argument(self, flag: str) -> str:
         if not self.rest or self.rest[0].partition("=")[0] in self.meanings:
@@ -219,6 +226,8 @@ def help_text(table: Table, width: int = 100) -> str:
         for option in options:
             lines += [f"  {_spelled(option)}", wrapped(f"{option.help} {_default(option)}")]
         lines += [""]
+    if table.unread:
+        lines += ["Worker classes that cannot be used:", *map(wrapped, table.unread), ""]
     lines += ["Commands:"]
     for flag in _COMMANDS:
         lines += [f"  {', '.join(filter(None, (flag.short, flag.command.value)))}", wrapped(flag.help)]

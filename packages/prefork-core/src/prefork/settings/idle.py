@@ -92,5 +92,5 @@ def without_effect(
     return [
         f"{given[name]}: {name} has no effect: {reason}"
         for name, reason in reasons.items()
-        if name in given and getattr(settings, name)
+        if name in given and getattr(settings, name, None)
     ]

@@ -9,15 +9,15 @@ and the caller adds the place.
 
 from __future__ import annotations
 
+import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from prefork.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -32,6 +32,7 @@ _OCTAL: Final = re.compile(r"(?:0o)?([0-7]{1,6})", re.IGNORECASE)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _FIELD_VALUE: Final = re.compile(r"(?:[!-~](?:[ !-~]*[!-~])?)?")
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PLACE: Final = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*[.:][^\W\d]\w*")
 _TARGET: Final = re.compile(r"(?:https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?)?/(?!/)[!-~]*")
 
 _SECONDS_OF: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -96,6 +97,7 @@ class Kind(Generic[T]):
         shape: how a command line gives it.
         write: renders a value as TOML, for `--print-config` and the reference page.
         none_is_default: whether None in a Python file means the default, as in gunicorn.
+        is_function: whether a function that a Python file defines or imports can be a value.
     """
 
     expects: str
@@ -104,6 +106,7 @@ class Kind(Generic[T]):
     shape: Shape = Shape.ONE
     write: Callable[[Any], str] = as_toml
     none_is_default: bool = False
+    is_function: bool = False
 
 
 def whole(at_least: int = 0, at_most: int = 2**31 - 1) -> Kind[int]:
@@ -284,6 +287,58 @@ def dictionary() -> Kind[Mapping[str, Any] | None]:
         return given
 
     return Kind("a table", read, "", Shape.NATIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A function by its place; it is imported when it is called, so that only who calls it needs it.
+
+    Args:
+        place: "module:function" or "module.function".
+    """
+
+    place: str
+
+    def __call__(self, *arguments: object) -> object:
+        """Import the function and call it.
+
+        Raises:
+            ConfigError: there is none at that place.
+        """
+        module, _, name = self.place.replace(":", ".").rpartition(".")
+        try:
+            function = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"there is no function {self.place}: {error}") from error
+        if not callable(function):
+            raise ConfigError(f"{self.place} is not a function")
+        return function(*arguments)
+
+
+def function() -> Kind[Callable[..., object] | None]:
+    """Return the kind of functions: given in a Python file, or named in any source; may be unset."""
+
+    def read(given: object) -> Callable[..., object] | None:
+        if given is None or given == "":
+            return None
+        if isinstance(given, str) and _PLACE.fullmatch(given):
+            return Named(given)
+        if not callable(given):
+            raise Misfit
+        return given
+
+    return Kind(
+        '"module:function", or a function in a Python file',
+        read,
+        "MODULE:FUNCTION",
+        write=lambda value: as_toml(place_of(value)),
+        is_function=True,
+    )
+
+
+def place_of(value: object) -> str:
+    """Return what a function is called where it is shown."""
+    return value.place if isinstance(value, Named) else getattr(value, "__qualname__", repr(value))
 
 
 def _range(at_least: int, at_most: int) -> str:

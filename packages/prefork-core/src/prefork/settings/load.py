@@ -9,24 +9,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prefork.errors import UsageError
 from prefork.hooks import Hooks
-from prefork.settings import environment, files, idle
+from prefork.settings import contributed, environment, files, idle
 from prefork.settings.cmdline import APPLICATION, Command, parse
-from prefork.settings.option import Table
 from prefork.settings.origin import Given, Origin, Source
 from prefork.settings.resolve import resolve
 from prefork.settings.schema import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from prefork.settings.cmdline import CommandLine
+    from prefork.settings.contributed import Contribution
+    from prefork.settings.option import Option, Table
+    from prefork.settings.resolve import Resolution
 
 _DEMO: Final = "prefork.demo:app"
-_ANSWERED_ALONE: Final = (Command.HELP, Command.VERSION)
+_ANSWERED_ALONE: Final = (Command.HELP, Command.LIST_WORKERS, Command.VERSION)
 _NEED_APPLICATION: Final = (Command.SERVE, Command.CHECK_CONFIG)
 
 
@@ -49,22 +51,28 @@ class Loaded:
     hooks: Hooks
 
 
-def load(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> Loaded:
+def load(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    cwd: str,
+    contributions: Callable[[], Sequence[Contribution]] = tuple,
+) -> Loaded:
     """Load the settings from all sources.
 
     Args:
         argv: the command line without the program's name.
         environ: the environment.
         cwd: the folder that the server was started in, also on a later reload.
+        contributions: returns what installed worker classes bring.
 
     Returns:
-        The settings. For HELP and VERSION they are the defaults, and nothing was read.
+        The settings. For HELP, LIST_WORKERS and VERSION they are the defaults, and nothing was read.
 
     Raises:
         ConfigError: a file or variable is wrong.
         UsageError: the command line or PREFORK_CMD_ARGS is wrong, or there is no application.
     """
-    table = Table(Settings)
+    table = contributed.table(contributions())
     line = parse(table, argv, Source.COMMAND_LINE)
     if line.command in _ANSWERED_ALONE:
         return Loaded(Settings(), MappingProxyType({}), (), line.command, Hooks())
@@ -76,8 +84,9 @@ def load(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> Loaded:
     if file:
         below += files.read(table, str(file[0].value), file[0].origin, cwd)
     found = resolve(table, [*below, *above])
+    contributed.check_owners(table, found)
     _check_application(command, found.values[APPLICATION])
-    settings = Settings(**found.values)
+    settings = _settled(table, found)
     return Loaded(
         settings,
         MappingProxyType(found.origins),
@@ -90,6 +99,20 @@ def load(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> Loaded:
         command,
         Hooks(**found.hooks),
     )
+
+
+def _settled(table: Table, found: Resolution) -> Settings:
+    """Return the settings of the server and of the worker class that serves; the others' are forgotten."""
+    own: dict[str, Any] = {}
+    theirs: list[tuple[Option, Any]] = []
+    for name, value in found.values.items():
+        if not table[name].workers:
+            own[name] = value
+        elif found.values["worker_class"] in table[name].workers:
+            theirs.append((table[name], value))
+        else:
+            del found.origins[name]
+    return Settings(**own, contributed=tuple(theirs))
 
 
 def _words(text: str) -> list[str]:

@@ -46,6 +46,7 @@ class Option:
         help: what it does, one or more sentences, unit included.
         gunicorn: what differs from gunicorn's setting of this name; empty for nothing.
         in_files: whether a configuration file may set it.
+        workers: the worker classes that have it; none when it is the server's own.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Option:
     help: str
     gunicorn: str
     in_files: bool
+    workers: tuple[str, ...] = ()
 
     @property
     def variable(self) -> str | None:
@@ -98,6 +100,9 @@ class Table(Mapping[str, Option]):
     Args:
         groups: the dataclasses that declare them.
 
+    Attributes:
+        unread: worker classes whose options are not known, and why, as a person reads it.
+
     Raises:
         ValueError: two groups declare one name or flag.
     """
@@ -106,9 +111,10 @@ class Table(Mapping[str, Option]):
         self._options: dict[str, Option] = {}
         self.flags: dict[str, Option] = {}
         """The option of each flag, `--no-` twins of switches included."""
+        self.unread: tuple[str, ...] = ()
         for group in groups:
-            for field in dataclasses.fields(cast("Any", group)):
-                self._add(_bound(field))
+            for declared in declared_in(group):
+                self.add(declared)
 
     def __getitem__(self, name: str) -> Option:
         return self._options[name]
@@ -119,12 +125,28 @@ class Table(Mapping[str, Option]):
     def __len__(self) -> int:
         return len(self._options)
 
-    def _add(self, added: Option) -> None:
+    def add(self, added: Option) -> None:
+        """Add an option.
+
+        Raises:
+            ValueError: its name or a flag is there already.
+        """
         twice = [flag for flag in flags_of(added) if flag in self.flags]
         if added.name in self._options or twice:
             raise ValueError(f"setting {added.name} {' '.join(twice)} is declared twice")
         self._options[added.name] = added
         self.flags.update(dict.fromkeys(flags_of(added), added))
+
+
+def declared_in(group: type[Group]) -> list[Option]:
+    """Return the options of a group, in the order of their declaration; other fields are left out."""
+    fields = dataclasses.fields(cast("Any", group))
+    return [_bound(field) for field in fields if is_option(field)]
+
+
+def is_option(field: dataclasses.Field[Any]) -> bool:
+    """Return whether a field was made with `option`."""
+    return _METADATA in field.metadata
 
 
 def flags_of(declared: Option) -> tuple[str, ...]:

@@ -19,6 +19,10 @@ class Source(Enum):
     COMMAND_LINE = "the command line"
 
 
+COMMAND_LINES: Final = (Source.COMMAND_LINE, Source.CMD_ARGS)
+"""Where a mistake is one of usage."""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """The place of one value.

@@ -91,9 +91,11 @@ def _is_setting(table: Table, name: str, value: object, namespace: dict[str, Any
         return True
     if name in ABSENT:
         return ABSENT[name].is_hook or not isinstance(value, FunctionType)
-    if isinstance(value, FunctionType) and value.__globals__ is not namespace:
-        return False  # `from importlib import reload` is not the setting of that name
-    return name in table and table[name].in_files
+    if name not in table or not table[name].in_files:
+        return False
+    # `from importlib import reload` is not the setting of that name
+    foreign = isinstance(value, FunctionType) and value.__globals__ is not namespace
+    return not foreign or table[name].kind.is_function
 
 
 def _refuse_slip(table: Table, name: str, value: object, namespace: dict[str, Any], origin: Origin) -> None:
@@ -103,7 +105,8 @@ def _refuse_slip(table: Table, name: str, value: object, namespace: dict[str, An
     known: Iterable[str] = table
     if isinstance(value, FunctionType):
         # A function from elsewhere is a helper; one written here may be meant for a hook.
-        known = HOOKS if value.__globals__ is namespace else ()
+        functions = [option.name for option in table.values() if option.kind.is_function]
+        known = [*HOOKS, *functions] if value.__globals__ is namespace else ()
     found = nearest(name, known, _CLOSENESS)
     if found and found not in namespace:
         raise ConfigError(

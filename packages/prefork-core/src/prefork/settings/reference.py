@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from prefork.hooks import TABLE as HOOKS
 from prefork.settings.absent import ABSENT
-from prefork.settings.option import Table, flags_of
+from prefork.settings.contributed import table
+from prefork.settings.option import flags_of
 from prefork.settings.origin import Source
-from prefork.settings.schema import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from prefork.settings.contributed import Contribution
     from prefork.settings.option import Option
 
 
@@ -43,9 +44,13 @@ A value that asks for what prefork does anyway is accepted without a word.
 |---|---|---|---|"""
 
 
-def render() -> str:
-    """Return the page as Markdown."""
-    return "\n".join([*_head(), *_options(), *_hooks(), *_absent()])
+def render(contributions: Iterable[Contribution] = ()) -> str:
+    """Return the page as Markdown.
+
+    Args:
+        contributions: what worker classes bring.
+    """
+    return "\n".join([*_head(), *_options(contributions), *_hooks(), *_absent()])
 
 
 def _head() -> Iterator[str]:
@@ -54,9 +59,9 @@ def _head() -> Iterator[str]:
     yield _NOTES
 
 
-def _options() -> Iterator[str]:
+def _options(contributions: Iterable[Contribution]) -> Iterator[str]:
     section = ""
-    for option in Table(Settings).values():
+    for option in table(contributions).values():
         if option.section != section:
             section = option.section
             yield from (f"## {section}", "")

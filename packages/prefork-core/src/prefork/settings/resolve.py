@@ -8,12 +8,12 @@ values mean is for their kinds; where they come from is for the sources.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from prefork.errors import ConfigError, UsageError
 from prefork.hooks import TABLE as HOOKS
 from prefork.settings.absent import ABSENT, Verdict
-from prefork.settings.origin import DEFAULT, Source
+from prefork.settings.origin import COMMAND_LINES, DEFAULT, Source
 from prefork.settings.spelling import meant
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from prefork.errors import PreforkError
     from prefork.settings.option import Option, Table
     from prefork.settings.origin import Given, Origin
-
-_COMMAND_LINES: Final = (Source.COMMAND_LINE, Source.CMD_ARGS)
 
 
 @dataclass(slots=True)
@@ -116,9 +114,10 @@ def _refuse_name(table: Table, item: Given) -> NoReturn:
         )
         _refuse(item.origin, f"{item.name} can only be set in {where}")
     known = [*table, *HOOKS] if item.origin.source is Source.FILE else list(table)
-    _refuse(item.origin, f"there is no setting {item.name}", meant(item.name, known))
+    hint = "; ".join(filter(None, (meant(item.name, known), *table.unread)))
+    _refuse(item.origin, f"there is no setting {item.name}", hint)
 
 
 def _refuse(origin: Origin, message: str, hint: str = "") -> NoReturn:
-    error: type[PreforkError] = UsageError if origin.source in _COMMAND_LINES else ConfigError
+    error: type[PreforkError] = UsageError if origin.source in COMMAND_LINES else ConfigError
     raise error(f"{origin}: {message}", hint=hint)

@@ -8,9 +8,9 @@ reference page quote it. Nothing here reads a source of settings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from prefork.settings.kinds import (
     account,
@@ -38,6 +38,10 @@ from prefork.settings.option import option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from prefork.settings.option import Group, Option
+
+G = TypeVar("G", bound="Group")
 
 _APPLICATION: Final = "Application"
 _SOCKETS: Final = "Sockets"
@@ -588,3 +592,16 @@ class Settings:
             " patterns such as `templates/**/*.html`. May be repeated."
         ),
     )
+
+    contributed: tuple[tuple[Option, Any], ...] = field(default=(), repr=False)
+    """The options of the worker class that serves, with their values; `of` has them by type."""
+
+    def of(self, group: type[G]) -> G:
+        """Return the options that a worker class has declared.
+
+        Args:
+            group: its `settings`; of other worker classes all values are the defaults.
+        """
+        given = {option.name: value for option, value in self.contributed}
+        chosen = {name: given[name] for name in group.__dataclass_fields__ if name in given}
+        return group(**chosen)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefork.hooks import TABLE as HOOKS
+from prefork.settings.kinds import Named, place_of
 from prefork.settings.option import Table
 from prefork.settings.schema import Settings
 
@@ -34,16 +35,24 @@ def described(settings: Settings, origins: Mapping[str, Origin]) -> list[dict[st
         {
             "name": option.name,
             "section": option.section,
-            "value": _plain(value := getattr(settings, option.name)),
+            "value": _plain(option, value),
             "text": "" if value is None else option.kind.write(value),
             "origin": str(origins[option.name]),
         }
-        for option in Table(Settings).values()
+        for option, value in _every(settings)
     ]
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: mappings here are read-only ones, which no encoder knows."""
+def _every(settings: Settings) -> Iterator[tuple[Option, Any]]:
+    for option in Table(Settings).values():
+        yield option, getattr(settings, option.name)
+    yield from settings.contributed
+
+
+def _plain(option: Option, value: Any) -> Any:
+    """Return a value as JSON has it, which knows neither read-only mappings nor functions."""
+    if value is not None and option.kind.is_function:
+        return place_of(value)
     return dict(value) if isinstance(value, Mapping) else value
 
 
@@ -58,11 +67,11 @@ def config_text(loaded: Loaded) -> str:
     """
     section = ""
     lines: list[str] = []
-    for option in Table(Settings).values():
+    for option, value in _every(loaded.settings):
         if option.section != section:
             section = option.section
             lines += ["", f"# {section}"]
-        shown = _assignment(option, getattr(loaded.settings, option.name))
+        shown = _assignment(option, value)
         lines += [f"{shown:<{_PLACE_COLUMN}}  # {loaded.origins[option.name]}"]
     return "\n".join([*lines[1:], *_hook_lines(loaded), ""])
 
@@ -71,7 +80,8 @@ def _assignment(option: Option, value: object) -> str:
     if value is None:
         return f"# {option.name} is not set"
     shown = f"{option.name} = {option.kind.write(value)}"
-    return shown if option.in_files else f"# {shown}"
+    sayable = not option.kind.is_function or isinstance(value, Named)
+    return shown if option.in_files and sayable else f"# {shown}"
 
 
 def _hook_lines(loaded: Loaded) -> Iterator[str]:

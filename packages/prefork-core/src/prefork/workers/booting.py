@@ -35,14 +35,17 @@ def load(
         imported: where to say which files are imported; None when nobody watches files.
 
     Returns:
-        The WSGI application.
+        The application.
 
     Raises:
         PreforkError: one of them failed.
     """
     identity.drop_privileges(settings.user, settings.group, initgroups=settings.initgroups)
-    worker_type.prepare()
-    loader = partial(applications.load, settings.wsgi_app or "", settings.pythonpath)
+    applications.search_in(settings.pythonpath)  # an option may name a function of the application
+    worker_type.prepare(settings)
+    loader = partial(
+        applications.load, settings.wsgi_app or "", settings.pythonpath, applications.judge(worker_type)
+    )
     return loader() if imported is None else telling.load(loader, imported)
 
 

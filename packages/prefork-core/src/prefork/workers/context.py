@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a running worker is given: `prefork.worker.Context`, and what sync has on top of it."""
+"""What a running worker is given: `prefork.worker.Context`, and what `workers.loop` has on top of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from prefork.process import channel, identity
 from prefork.process.scoreboard import Stage
 from prefork.supervisor.messages import Report
 from prefork.worker import StopReason
+from prefork.workers.alone import Alone
 from prefork.workers.greens import Greens
+from prefork.workers.threads import Threads
 from prefork.wsgi.queueing import Queueing
 from prefork.wsgi.requesthooks import RequestHooks
 from prefork.wsgi.serve import Service
@@ -242,11 +244,21 @@ class WorkerContext:
             wait=wait,
         )
 
+    def serve_one_by_one(self) -> None:
+        """See `prefork.worker.Context`."""
+        self._serve(Alone(self, self.service(keepalive=0.0, alone=True)))
+
+    def serve_in_threads(self) -> None:
+        """See `prefork.worker.Context`."""
+        self._serve(Threads(self, self.service(keepalive=self.settings.keepalive)))
+
     def serve_in_greenlets(self, greenlets: Greenlets) -> None:
         """See `prefork.worker.Context`."""
-        greens = Greens(self, greenlets)
-        self.on_abort = greens.aborted
-        greens.run()
+        self._serve(Greens(self, greenlets))
+
+    def _serve(self, servant: Alone | Threads | Greens) -> None:
+        self.on_abort = servant.aborted
+        servant.run()
 
     def _request_hooks(self) -> RequestHooks | None:
         hooks = self._hooks

@@ -9,8 +9,6 @@ take without any progress.
 from __future__ import annotations
 
 from prefork.worker import API_VERSION, Context, Worker
-from prefork.workers.context import WorkerContext
-from prefork.workers.threads import Threads
 
 
 class ThreadWorker(Worker):
@@ -21,7 +19,4 @@ class ThreadWorker(Worker):
 
     def run(self, ctx: Context) -> None:
         """Serve until `ctx.stop_fd` is readable; return when drained."""
-        assert isinstance(ctx, WorkerContext)
-        threads = Threads(ctx, ctx.service(keepalive=ctx.settings.keepalive))
-        ctx.on_abort = threads.aborted
-        threads.run()
+        ctx.serve_in_threads()

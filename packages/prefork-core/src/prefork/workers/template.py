@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from prefork.errors import ExitCode
 from prefork.process import channel, forkable, heap, identity, lineage, signals, stacks, template
 from prefork.supervisor.messages import Report
+from prefork.worker import Interface
 from prefork.workers import booting
 from prefork.wsgi import warmup
 
@@ -162,7 +163,7 @@ class Template:
         lineage.end_with_parent(signal.SIGTERM)
         application = booting.load(settings, self._type)
         lineage.end_with_parent(signal.SIGTERM)
-        for target in settings.warmup:
+        for target in settings.warmup if self._type.interface is Interface.WSGI else ():
             warmup.request(application, target, self._logs.error, os.environ.get("SCRIPT_NAME", ""))
         self._warn(before)
         self._settle()
