@@ -218,7 +218,7 @@ class Worker(ABC):
         """
 
     @classmethod
-    def prepare(cls, settings: Settings) -> None:
+    def prepare(cls, settings: Settings, /) -> None:
         """Prepare the process, before the application is imported.
 
         Called in the worker process, with privileges dropped; in the template when there is one.

@@ -26,7 +26,7 @@ class GeventWorker(Worker):
         return settings.worker_connections
 
     @classmethod
-    def prepare(cls) -> None:
+    def prepare(cls, _settings: Settings) -> None:
         """Patch the standard library, before the application imports it."""
         from prefork_gevent import library
 
