@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -158,6 +159,40 @@ def test_the_main_process_is_the_new_one_when_the_old_one_goes(tmp_path: Path, m
         assert "STOPPING=1" not in manager.heard
         server.stop()
         manager.hear_until("STOPPING=1")
+
+
+_CREDENTIALS: Final = struct.Struct("iII")
+"""struct ucred: pid, uid, gid (unix(7))."""
+
+
+def test_in_an_upgrade_only_the_main_process_speaks(tmp_path: Path, manager: Manager) -> None:
+    """Others are not heard (NotifyAccess=main), and the watchdog is not kept waiting by either."""
+    manager.sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    deploy(tmp_path)
+    environ = {**manager.environ, "WATCHDOG_USEC": "1000000"}
+    said: list[tuple[int, str]] = []
+
+    def hear() -> None:
+        text, ancillary, _, _ = manager.sock.recvmsg(10_000, socket.CMSG_SPACE(_CREDENTIALS.size))
+        (pid,) = [_CREDENTIALS.unpack(data)[0] for _, _, data in ancillary]
+        said.extend((pid, state) for state in text.decode().split("\n"))
+
+    with Server(tmp_path, f"-w 1 -p pid {FLAGS} app:app", environ=environ) as server:
+        old = server.pid
+        upgrade = start(tmp_path, "upgrade")
+        while upgrade.poll() is None:
+            hear()
+        _, err = upgrade.communicate()
+        assert upgrade.returncode == 0, err
+        assert server.wait_exit() == 0
+        new = int((tmp_path / "pid").read_text())
+        server.follow(new)
+        while (new, "WATCHDOG=1") not in said:
+            hear()
+        handed_over = said.index((old, f"MAINPID={new}"))
+        assert {pid for pid, _ in said[: handed_over + 1]} == {old}
+        assert {pid for pid, _ in said[handed_over + 1 :]} == {new}
+        assert "STOPPING=1" not in [state for _, state in said]
 
 
 def test_workers_do_not_find_the_manager(tmp_path: Path, manager: Manager) -> None:
