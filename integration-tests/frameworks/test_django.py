@@ -8,16 +8,15 @@ import hashlib
 import http.client
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from support.browser import Browser, Reply, blocks, fetch, upload, wire
 from support.client import TIMEOUT, connect
+from support.django_project import APPLICATIONS, prepare
 from support.processes import descriptors, status
-from support.server import Server, clean_environ
+from support.server import Server
 from support.waiting import until
 from support.workers import SYNC, UNDER_BOTH, WorkerClass, only
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 pytestmark = UNDER_BOTH
 
-APPLICATIONS: Final = Path(__file__).parent / "applications"
 UNTRUSTED: Final = "127.0.0.2"
 """A peer that `forwarded_allow_ips` does not name by default."""
 
@@ -37,17 +35,6 @@ USER, PASSWORD = "ada", "correct horse"
 LARGE: Final = 200 * 1024 * 1024
 MEMORY: Final = 8 * 1024
 """KiB by which a worker may grow when it receives or sends LARGE bytes."""
-
-
-def prepare(folder: Path) -> None:
-    """Do in a folder what a deployment does before it serves: tables, an administrator, static files."""
-    subprocess.run(
-        [sys.executable, "-m", "django_shop.manage"],
-        cwd=APPLICATIONS,
-        env=clean_environ(SHOP_FOLDER=str(folder)),
-        check=True,
-        timeout=60,
-    )
 
 
 def serve(folder: Path, **environ: str) -> Server:
