@@ -72,8 +72,9 @@ def test_only_what_was_in_a_killed_process_is_lost(
             wait_held(server)
             print(f"--- the arbiter: {weight} KiB of its own before, {weigh(server.pid)} after")
             assert weigh(server.pid) - weight < GROWTH
-        except BaseException:
+        except BaseException as error:
             happened.print_timeline(seed)
+            print(f"--- {error!r}")  # pytest says so at the end of the session, which may be far away
             raise
         happened.print_counts()
     assert [path.name for path in tmp_path.iterdir() if not LEFT.fullmatch(path.name)] == []

@@ -56,8 +56,8 @@ class Custody:
             until(lambda: processes.is_stopped(pid), f"{pid} to stand still")
             seizure.at = time.monotonic()
             seizure.ports = frozenset(client_ports(pid))
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            pass  # it had ended already, or just then
+        except OSError:
+            pass  # it had ended already, or just then: /proc has several ways to say so
         self._seizures.append(seizure)
         return seizure
 
@@ -90,8 +90,8 @@ def client_ports(pid: int) -> set[int]:
     """Return the ports of those who are connected to a process by IPv4.
 
     Raises:
-        FileNotFoundError: there is no such process.
+        OSError: there is no such process.
     """
     inodes = {name[8:-1] for name in processes.descriptors(pid) if name.startswith("socket:")}
-    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {int(row[2].partition(":")[2], 16) for row in rows if row[9] in inodes} - {0}
