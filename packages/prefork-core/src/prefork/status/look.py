@@ -7,16 +7,13 @@ asks on the control socket, and the status process for its clients.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from prefork.control.report import InHand, Mould, Seat, Snapshot, Totals
-from prefork.process.scoreboard import Stage
 
 if TYPE_CHECKING:
     from prefork.control.register import Place, Register
     from prefork.process.scoreboard import Scoreboard, Slot
-
-_SERVES: Final = frozenset({"ready", "retiring"})
 
 
 def counted(slot: Slot) -> Totals:
@@ -71,13 +68,11 @@ def _seat(place: Place, slot: Slot, sums: Totals, now: float) -> Seat:
     oldest = None
     if first is not None:
         oldest = InHand(first.method, first.target, max(0.0, now - first.started), first.phase.name.lower())
-    # It may have been told to stop by somebody else than the arbiter.
-    leaves = place.state in _SERVES and slot.stage is Stage.STOPPING
     return Seat(
         place.slot,
         place.pid,
         place.generation,
-        "stopping" if leaves else place.state,
+        place.state,
         now - place.born,
         threads=slot.threads,
         busy=busy,
