@@ -26,6 +26,8 @@ SYNC: Final = WorkerClass("sync", 1, {})  # the default
 GTHREAD: Final = WorkerClass("gthread", 4, {"PREFORK_WORKER_CLASS": "gthread", "PREFORK_THREADS": "4"})
 BUILT_IN: Final = (SYNC, GTHREAD)
 GEVENT: Final = WorkerClass("gevent", 1000, {"PREFORK_WORKER_CLASS": "gevent"})
+EVENTLET: Final = WorkerClass("eventlet", 1000, {"PREFORK_WORKER_CLASS": "eventlet"})
+GREEN: Final = (GEVENT, EVENTLET)
 
 UNDER_BOTH: Final = pytest.mark.usefixtures("worker_class")
 """Runs a test, or a module's, under every built-in worker class."""

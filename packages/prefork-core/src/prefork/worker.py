@@ -121,6 +121,14 @@ class Greenlets(Protocol):
             a little earlier. Others run meanwhile, also when the timeout is 0.
         """
 
+    def offered(self, sock: socket.socket) -> Mapping[str, object]:
+        """Return more entries for the environ of a request that asks for an upgrade.
+
+        Args:
+            sock: what the application may take its connection over with; in the environ it is called
+                `prefork.socket` and `gunicorn.socket` already.
+        """
+
 
 class Context(Protocol):
     """What prefork gives a worker. Nothing outside of this protocol is promised."""
@@ -190,6 +198,8 @@ class Worker(ABC):
     """The kind of application that it serves."""
     settings: ClassVar[type[Group] | None] = None
     """Its own options: a frozen dataclass whose fields are made with `option`."""
+    notice: ClassVar[str] = ""
+    """What whoever starts a server with this worker is warned of, "" for nothing."""
     ignored: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Settings of the server that this worker cannot honour, and why: whoever gives one is warned."""
     reforks: ClassVar[bool] = False

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from prefork.net.stream import block
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
 
@@ -57,3 +58,7 @@ class Batons:
             return waits()
         finally:
             self._baton.acquire()
+
+    def offered(self, sock: socket.socket) -> dict[str, object]:
+        """Return more entries for an environ."""
+        return {"baton.socket": sock}

@@ -29,6 +29,7 @@ from prefork.workers.alone import Alone
 from prefork.workers.context import WorkerContext
 from prefork.workers.greens import Greens
 from prefork.workers.threads import Threads
+from prefork.wsgi.takeover import Takeovers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -111,7 +112,8 @@ class Worker:
         """
         context = self.make_context(arbiter)
         alone = self.settings.threads == 1
-        service = context.service(keepalive=self.keepalive, alone=alone)
+        takeovers = Takeovers(context.stop_fd) if alone else None
+        service = context.service(keepalive=self.keepalive, takeovers=takeovers)
         serves = Alone(context, service) if alone else Threads(context, service)
         context.on_abort = serves.aborted
         return serves

@@ -12,7 +12,8 @@ import gevent.monkey
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable
+    import socket
+    from collections.abc import Callable, Mapping
 
 _READ: Final = 1
 _WRITE: Final = 2
@@ -69,6 +70,10 @@ class Gevent:
     def waits_for(self, fd: int) -> Callable[[float], object]:
         """Return a quick way to wait for the same descriptor again and again."""
         return _Waits(self._hub, fd).wait
+
+    def offered(self, sock: socket.socket) -> Mapping[str, object]:  # noqa: ARG002
+        """Return nothing more: libraries for gevent know `gunicorn.socket`."""
+        return {}
 
     def _failed(self, context: Any, kind: type[BaseException], error: BaseException, trace: Any) -> None:
         """Log what a greenlet of the application has raised, where nobody waits for it."""

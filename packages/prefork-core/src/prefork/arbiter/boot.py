@@ -412,7 +412,8 @@ class Boot:
 
 
 def _warn(logs: Logs, loaded: Loaded, worker: type[Worker]) -> None:
-    for warning in (*loaded.warnings, *registry.without_effect(worker, loaded)):
+    notices = (worker.notice,) if worker.notice else ()
+    for warning in (*loaded.warnings, *registry.without_effect(worker, loaded), *notices):
         logs.error.warning("%s", warning)
 
 

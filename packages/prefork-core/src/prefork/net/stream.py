@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from prefork.net.handed import HandedSocket
 
+_poll: Final = select.poll
+"""Looked up before a library of greenlets takes it out of the module."""
+
 RECEIVE_SIZE: Final = 64 * 1024
 _SENDFILE_SIZE: Final = 1 << 20
 """Bytes for one call: the kernel stops earlier when the socket is full."""
@@ -107,7 +110,7 @@ class Wait(Protocol):
 
 def block(fd: int, deadline: float, *, to_write: bool) -> bool:
     """Wait as a thread does, which has nothing else to do; see `Wait`."""
-    poll = select.poll()
+    poll = _poll()
     poll.register(fd, select.POLLOUT if to_write else select.POLLIN)
     while True:
         left = deadline - monotonic()

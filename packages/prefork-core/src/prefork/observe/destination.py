@@ -19,6 +19,9 @@ from typing import Final
 
 from prefork.errors import ConfigError
 
+_poll: Final = select.poll
+"""Looked up before a library of greenlets takes it out of the module."""
+
 MODE: Final = 0o640
 """Of new log files: they hold addresses and URLs, which are nobody else's business."""
 
@@ -71,7 +74,7 @@ def writable(fd: int, patience: float) -> bool:
         fd: a descriptor.
         patience: seconds to wait at most.
     """
-    poll = select.poll()
+    poll = _poll()
     poll.register(fd, select.POLLOUT)
     return bool(poll.poll(patience * 1000))
 

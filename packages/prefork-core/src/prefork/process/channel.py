@@ -20,6 +20,9 @@ from typing import Final, NamedTuple
 
 from prefork.supervisor.messages import Order, Report
 
+_poll: Final = select.poll
+"""Looked up before a library of greenlets takes it out of the module."""
+
 _MOST_WORDS: Final = 64
 """Read at once. A worker says two words in its life; more is a worker gone mad."""
 _BORN: Final = b"b"
@@ -252,7 +255,7 @@ def arbiter_is_gone(end: socket.socket) -> bool:
     Args:
         end: the worker's end.
     """
-    poll = select.poll()
+    poll = _poll()
     # POLLHUP comes unasked, and not after `hang_up` alone. On macOS it only comes to who asks for something,
     # and for who asks to read it would come after `hang_up` too.
     poll.register(end, select.POLLOUT)

@@ -19,6 +19,9 @@ from typing import Final, NamedTuple
 
 from prefork.process.channel import End
 
+_poll: Final = select.poll
+"""Looked up before a library of greenlets takes it out of the module."""
+
 _READY: Final = b"r"
 _ORDER: Final = struct.Struct("qi")
 _SENT: Final = 2
@@ -43,7 +46,7 @@ class Fork(NamedTuple):
     @property
     def is_late(self) -> bool:
         """Whether the worker has been told to stop already, so that nobody needs it."""
-        poll = select.poll()
+        poll = _poll()
         poll.register(self.channel, select.POLLIN)
         return bool(poll.poll(0))
 

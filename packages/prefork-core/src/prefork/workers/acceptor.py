@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from prefork.net.listener import Listener
     from prefork.workers.context import WorkerContext
 
+_poll: Final = select.poll
+"""Looked up before a library of greenlets takes it out of the module."""
+
 QUEUE_GRACE: Final = 0.1
 """Seconds without a new connection after which a queue that no longer grows counts as dry: a handshake
 that was half done when it stopped growing is over by then."""
@@ -155,7 +158,7 @@ class Acceptor:
 
     def has_queue(self) -> bool:
         """Return whether a connection waits to be accepted."""
-        poll = select.poll()
+        poll = _poll()
         for fd in self._listeners:
             poll.register(fd, select.POLLIN)
         return bool(poll.poll(0))

@@ -201,12 +201,13 @@ class WorkerContext:
             count: partial(channel.report, self._end, report) for count, report in reports.items() if count
         }
 
-    def service(self, *, keepalive: float, alone: bool = False, wait: Wait = block) -> Service:
+    def service(self, *, keepalive: float, takeovers: Takeovers | None = None, wait: Wait = block) -> Service:
         """Return the application as something that connections can be served with.
 
         Args:
             keepalive: seconds that a connection may be idle between requests, 0 to close after each response.
-            alone: whether nobody looks at `stop_fd` while the application is called.
+            takeovers: has the connections that the application takes over; None for one that needs to be
+                told of a stop.
             wait: how the application waits for a client.
 
         Raises:
@@ -238,7 +239,7 @@ class WorkerContext:
             self.log,
             access,
             self._request_hooks(),
-            Takeovers(self.stop_fd if alone else None),
+            takeovers or Takeovers(),
             keepalive=keepalive,
             milestones=self._milestones(),
             wait=wait,
@@ -246,7 +247,7 @@ class WorkerContext:
 
     def serve_one_by_one(self) -> None:
         """See `prefork.worker.Context`."""
-        self._serve(Alone(self, self.service(keepalive=0.0, alone=True)))
+        self._serve(Alone(self, self.service(keepalive=0.0, takeovers=Takeovers(self.stop_fd))))
 
     def serve_in_threads(self) -> None:
         """See `prefork.worker.Context`."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from prefork.net.poller import Poller
 from prefork.workers.loop import Loop, Lost
 from prefork.wsgi.serve import WANTS_CALL
+from prefork.wsgi.takeover import Takeovers
 from prefork.wsgi.watch import Watch
 
 if TYPE_CHECKING:
@@ -44,7 +45,11 @@ class Greens:
         self._ctx = ctx
         self._greenlets = greenlets
         self._defer = greenlets.defer
-        self._service = ctx.service(keepalive=ctx.settings.keepalive, wait=partial(_wait_until, greenlets))
+        self._service = ctx.service(
+            keepalive=ctx.settings.keepalive,
+            takeovers=Takeovers(offered=greenlets.offered),
+            wait=partial(_wait_until, greenlets),
+        )
         self._aways = threading.Lock()
         self._made = 0
         self._free: list[Watch] = []

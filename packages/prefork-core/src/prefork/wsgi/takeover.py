@@ -13,6 +13,9 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from prefork.net.handed import HandedSocket
     from prefork.wsgi.connection import Connection, Hears
     from prefork.wsgi.response import Response
     from prefork.wsgi.watch import Watch
@@ -30,10 +33,16 @@ class Takeovers:
     Args:
         stop_fd: readable when the worker must stop, for a worker whose only thread is in the application when
             it has a connection there; None where another thread looks and calls `wind_down`.
+        offered: returns more entries for the environ with a socket.
     """
 
-    def __init__(self, stop_fd: int | None = None) -> None:
+    def __init__(
+        self,
+        stop_fd: int | None = None,
+        offered: Callable[[HandedSocket], Mapping[str, object]] = lambda _sock: {},
+    ) -> None:
         self._stop_fd = stop_fd
+        self._offered = offered
         self._lock = threading.Lock()
         self._taken: set[Connection] = set()
         self._winding_down = False
@@ -59,6 +68,7 @@ class Takeovers:
 
         handed = conn.stream.hand_out(taken)
         environ.update(dict.fromkeys(KEYS, handed))
+        environ.update(self._offered(handed))
 
     def over(self, conn: Connection) -> bool:
         """Note that the application has returned; return whether it had taken the connection."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`-k gevent`: requests wait beside each other in one process, and nothing is lost by it."""
+"""`-k gevent` and `-k eventlet`: requests wait beside each other in one process, and none is lost by it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+import socketio
 from simple_websocket import Client as WebSocket
 from support import client
 from support.application import deploy, hold, holder, release
@@ -16,7 +17,7 @@ from support.client import read_answer
 from support.load import Load
 from support.server import Server, bind_text
 from support.waiting import until
-from support.workers import GEVENT, present
+from support.workers import GREEN, present
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 CROWD: Final = 50
 
 
-@pytest.fixture(autouse=True)
-def _gevent() -> Iterator[None]:
-    with present(GEVENT):
-        yield
+@pytest.fixture(autouse=True, params=GREEN, ids=lambda found: found.name)
+def library(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the servers of each test under each library; return its name."""
+    with present(request.param) as found:
+        yield found.name
 
 
 def write(folder: Path, text: str) -> None:
@@ -40,8 +42,8 @@ def test_many_requests_wait_beside_each_other(tmp_path: Path) -> None:
     write(
         tmp_path,
         f"""\
-import threading, gevent.monkey
-assert gevent.monkey.is_module_patched("socket"), "patched too late"
+import socket, threading
+assert not socket.socket.__module__.startswith("socket"), "patched too late"
 all_here = threading.Barrier({CROWD})
 def app(environ, start_response):
     if environ["PATH_INFO"] == "/all":
@@ -126,19 +128,31 @@ def app(environ, start_response):
         assert server.ask("/").status == 200
 
 
-def test_what_a_request_leaves_behind_ends_no_worker(tmp_path: Path) -> None:
+LEFT_BEHIND: Final = {
+    "gevent": """\
+import gevent
+def timeout(): gevent.Timeout(0.1).start()
+def kill(): gevent.spawn_later(0.1, gevent.getcurrent().kill, block=False)
+def spawn(): gevent.spawn(lambda: 1 / 0)
+""",
+    "eventlet": """\
+import eventlet, greenlet
+def timeout(): eventlet.Timeout(0.1)
+def kill(): eventlet.spawn_after(0.1, eventlet.kill, greenlet.getcurrent())
+def spawn(): eventlet.spawn_n(lambda: 1 / 0)
+""",
+}
+
+
+def test_what_a_request_leaves_behind_ends_no_worker(tmp_path: Path, library: str) -> None:
     write(
         tmp_path,
-        """\
-import gevent
+        LEFT_BEHIND[library]
+        + """\
 def app(environ, start_response):
     path = environ["PATH_INFO"]
-    if path == "/timeout":
-        gevent.Timeout(0.1).start()
-    elif path == "/kill":
-        gevent.spawn_later(0.1, gevent.getcurrent().kill, block=False)
-    elif path == "/spawn":
-        gevent.spawn(lambda: 1 / 0)
+    if path in ("/timeout", "/kill", "/spawn"):
+        globals()[path[1:]]()
     elif path == "/exit":
         raise SystemExit
     start_response("200 OK", [("Content-Length", "2")])
@@ -178,3 +192,33 @@ def echo(ws):
             assert [sock.receive(timeout=20) for sock in sockets] == [f"{turn} {n}" for n in range(20)]
         for sock in sockets:
             sock.close()
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_socket_io_runs_on_the_library(tmp_path: Path, library: str, transport: str) -> None:
+    write(
+        tmp_path,
+        f"""\
+import flask, flask_socketio
+app = flask.Flask(__name__)
+talk = flask_socketio.SocketIO(app, async_mode={library!r})
+@talk.on("shout")
+def shout(words):
+    flask_socketio.emit("shouted", words.upper(), broadcast=True)
+    return talk.server.transport(flask.request.sid)
+""",
+    )
+    heard: list[tuple[int, str]] = []
+    with Server(tmp_path, "-w 1 app:app") as server:
+        server.wait_ready()
+        clients = [socketio.Client() for _ in range(5)]
+        for number, each in enumerate(clients):
+            each.on("shouted", lambda words, number=number: heard.append((number, words)))
+            each.connect(f"http://{bind_text(server.address)}", transports=[transport])
+        assert clients[0].call("shout", "all", timeout=20) == transport
+        until(lambda: sorted(heard) == [(number, "ALL") for number in range(5)], "all have heard it")
+        if transport == "websocket":
+            server.stop()  # long before graceful_timeout
+        for each in clients:
+            each.disconnect()
+    assert "Traceback" not in server.log()
