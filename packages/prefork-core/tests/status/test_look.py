@@ -83,7 +83,7 @@ def test_a_worker_that_is_about_to_be_forked_has_done_nothing() -> None:
 
 
 def test_who_serves_is_what_the_arbiter_says() -> None:
-    """A status process that an arbiter has told to end, in an upgrade, must not tell that its workers leave."""
+    """A status process that is told to end in an upgrade must not see that its workers leave."""
     board = Scoreboard(4)
     serving(board).stage = Stage.STOPPING
     assert snapshot(register(place(0, "ready")), board, 200.0).seats[0].state == "ready"
