@@ -171,10 +171,15 @@ def output_of(program: str) -> str:
     ).stdout
 
 
+def cost_of(module: str) -> float:
+    """Return the CPU time of an import, the best of five."""
+    program = f"import time; t = time.process_time(); import {module}; print(time.process_time() - t)"
+    return min(float(output_of(program)) for _ in range(5))
+
+
 def test_the_command_is_quick_to_import() -> None:
-    """150 ms of CPU time, the best of five: the machine may have other things to do."""
-    program = "import time; t = time.process_time(); import prefork.cli; print(time.process_time() - t)"
-    assert min(float(output_of(program)) for _ in range(5)) < 0.150
+    """About as quick as asyncio, 60 ms of CPU time where this was written. That one is not imported here."""
+    assert cost_of("prefork.cli") < 2.5 * cost_of("asyncio")
 
 
 def test_the_command_imports_nothing_that_only_serving_needs() -> None:
