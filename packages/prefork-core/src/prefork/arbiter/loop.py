@@ -16,6 +16,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from prefork.arbiter.brood import Born, Brood, Entry, Worker
+from prefork.arbiter.deeds import Deeds, failure
 from prefork.arbiter.facade import ServerFacade, run_hook
 from prefork.arbiter.inquest import Inquests
 from prefork.arbiter.lookout import Lookout
@@ -45,7 +46,6 @@ from prefork.supervisor.messages import (
     KillStatus,
     KillSuccessor,
     KillTemplate,
-    Order,
     Park,
     Promote,
     Reaped,
@@ -64,7 +64,6 @@ from prefork.supervisor.messages import (
     StartStatus,
     StartSuccessor,
     StartTemplate,
-    StatusFailed,
     Stop,
     Stopping,
     StopQueueing,
@@ -75,7 +74,6 @@ from prefork.supervisor.messages import (
     TakeOver,
     TellReady,
     TemplateEnded,
-    TemplateFailed,
     Tick,
     Upgrade,
 )
@@ -168,6 +166,16 @@ class Loop:
         self._birth = Birth(os.getpid(), time.time(), kernel.now())
         self._inquests = Inquests(kernel, server.log)
         self._succession = Succession(first, follow, server)
+        self._deeds = Deeds(
+            fleet=self._fleet,
+            brood=self._brood,
+            statuses=self._statuses,
+            succession=self._succession,
+            inquests=self._inquests,
+            board=board,
+            server=server,
+            register=self.register,
+        )
         self._rounds = Rounds(kernel, self._fleet, self._brood, self._inquests)
         self._title = ""
         self._serving = 0
@@ -372,13 +380,6 @@ class Loop:
             run_hook(worker.generation.hooks, "child_exit", self._log, self._server, worker.facade)
             self._step(Reaped(worker.serial, death))
 
-    def _make_template(self, worker: Worker, number: int) -> Event | None:
-        """Let a worker be a template: as a worker it has ended."""
-        self._inquests.bury(worker, expected=True)
-        is_one = self._brood.promote(worker, number, self._server)
-        run_hook(worker.generation.hooks, "child_exit", self._log, self._server, worker.facade)
-        return None if is_one else TemplateFailed(number, f"{worker} was not told to be one")
-
     # ------------------------------------------------------------ what the operator asks for
 
     def _obey(self, command: Command) -> None:
@@ -456,74 +457,29 @@ class Loop:
             return self._act(action)
         except Exception as error:  # noqa: BLE001 -- the same
             self._log.exception("error in the arbiter, doing %r: going on", action)
-            if isinstance(action, StartTemplate):
-                return TemplateFailed(action.number, repr(error))
             if isinstance(action, StartSuccessor):
                 return SuccessorFailed(repr(error))
-            if isinstance(action, StartStatus):
-                return StatusFailed(action.generation, repr(error))
-            return ForkFailed(action.serial, repr(error)) if isinstance(action, Spawn) else None
+            return failure(action, error)
 
     def _act(self, action: Action) -> Event | None:
         match action:
-            case Spawn():
-                generation = self._succession.get(action.generation)
-                return self._brood.spawn(action, generation, self._server, self.generations)
-            case Send(serial, order):
-                self._send(serial, order)
-            case Explain(serial, why, reason):
-                worker = self._brood.get(serial)
-                if worker is not None:
-                    self._inquests.ask(worker, why, reason.value, late=worker.late)
-            case Abort() | Kill():
-                self._end_by_force(action)
+            case Spawn() | Send() | Explain() | Abort() | Kill():
+                return self._deeds.to_worker(action)
             case Promote() | StartTemplate() | StopTemplate() | AbortTemplate() | KillTemplate():
-                return self._tend_template(action)
+                return self._deeds.to_template(action)
+            case StartStatus() | StopStatus() | KillStatus():
+                return self._deeds.to_status(action)
             case StartSuccessor():
                 generation, kin = self.present, self._kin
                 handed = [*generation.listeners, *generation.status_listeners]
                 hook = generation.hooks.pre_exec
                 return kin.start(self._machine, handed, self._activated, hook, self._server, self._inbox)
-            case StartStatus() | StopStatus() | KillStatus():
-                return self._tend_status(action)
             case Say(level, text):
                 self._log.log(level, text)
             case Exit(code):
                 self._exit_code = code
             case _:
                 self._announce(action)
-        return None
-
-    def _tend_template(
-        self, action: Promote | StartTemplate | StopTemplate | AbortTemplate | KillTemplate
-    ) -> Event | None:
-        """Do what the machine wants done about a template."""
-        match action:
-            case Promote(serial, number):
-                worker = self._brood.get(serial)
-                return None if worker is None else self._make_template(worker, number)
-            case StartTemplate(number, of):
-                generation = self._succession.get(of)
-                return self._brood.start_template(number, generation, self._server, self.generations)
-            case StopTemplate(number):
-                self._brood.nursery.stop(number)
-            case AbortTemplate(number, why):
-                self._end_template(number, signal.SIGABRT, why)
-            case KillTemplate(number, why):
-                self._end_template(number, signal.SIGKILL, why)
-        return None
-
-    def _tend_status(self, action: StartStatus | StopStatus | KillStatus) -> Event | None:
-        """Do what the machine wants done about a status process."""
-        number = action.generation
-        match action:
-            case StartStatus():
-                return self._statuses.start(self._succession.get(number), self.generations, self.register())
-            case StopStatus():
-                self._statuses.stop(number)
-            case KillStatus():
-                self._log.error("%s %s: sending SIGKILL", self._fleet.statuses.get(number), action.why)
-                self._statuses.kill(number)
         return None
 
     def _announce(self, action: Action) -> None:
@@ -559,14 +515,6 @@ class Loop:
             case Gone(number):
                 self._succession.release(number)
 
-    def _send(self, serial: int, order: Order) -> None:
-        worker = self._brood.get(serial)
-        if worker is None:
-            return
-        if order is Order.LEAVE and self._succession.is_last_on_a_listener(worker.generation):
-            order = Order.DRAIN  # nobody follows on a listener that is being removed
-        worker.tell(order)
-
     def show_stacks(self, serial: int, then: Callable[[str, str], None]) -> bool:
         """Have a worker show its stacks.
 
@@ -581,30 +529,6 @@ class Loop:
         if worker is not None:
             self._inquests.ask(worker, "at this moment", Reason.OPERATOR.value, then=then)
         return worker is not None
-
-    def _end_by_force(self, action: Abort | Kill) -> None:
-        worker = self._brood.get(action.serial)
-        if worker is None:
-            return
-        if not worker.facade.aborted:
-            self.board.count_kill(action.reason)
-        reason = action.reason.value
-        if isinstance(action, Kill):
-            self._inquests.tell(worker, action.why, reason, doing=": sending SIGKILL")
-            self._brood.kill(action.serial, signal.SIGKILL)
-            return
-        worker.facade.aborted = True
-        if not action.explained:
-            self._inquests.ask(
-                worker, action.why, reason, late=worker.late, number=signal.SIGABRT, doing=": sending SIGABRT"
-            )
-            return
-        self._inquests.tell(worker, action.why, reason, doing=": sending SIGABRT")
-        self._brood.kill(action.serial, signal.SIGABRT)
-
-    def _end_template(self, number: int, what: signal.Signals, why: str) -> None:
-        self._log.error("%s %s: sending %s", self._fleet.templates.get(number), why, what.name)
-        self._brood.nursery.kill(number, what)
 
     def _take_over(self) -> None:
         """Be the server, in place of a predecessor that has gone or waits for this."""
