@@ -118,6 +118,8 @@ class Kindred:
             self._kernel.later(0.01, lambda: self._reap(other))
 
     def _reap(self, other: Other) -> None:
+        if self._kernel.exit_code is not None:
+            return  # this arbiter has ended before it could
         other.reaped = True
         self._told(SuccessorEnded("exit code 3"))
 
