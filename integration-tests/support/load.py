@@ -108,8 +108,8 @@ class Load:
     ) -> None:
         self.finish()
         print(
-            f"--- load: {self.answered} answered, {dict(self.versions)}, slowest {self.slowest:.3f} s, "
-            f"longest gap {self.longest_gap:.3f} s, {self.retried} retried"
+            f"--- load: {self.answered} answered, {dict(self.versions.most_common(_PRINTED))}, "
+            f"slowest {self.slowest:.3f} s, longest gap {self.longest_gap:.3f} s, {self.retried} retried"
         )
         for loss in [*self.lost, *self.refused][:_PRINTED]:
             print(f"    {loss.kind}: {loss.text}")
