@@ -60,6 +60,27 @@ def app(environ, start_response):
         assert {read_answer(sock).text for sock in waiting} == {"here"}
 
 
+def test_a_hook_runs_between_the_patch_and_the_import(tmp_path: Path, library: str) -> None:
+    (tmp_path / "patches.py").write_text("""\
+import os, socket, sys
+assert not socket.socket.__module__.startswith("socket"), "too early"
+def more():
+    os.environ["MORE"] = "app imported" if "app" in sys.modules else "in time"
+""")
+    write(
+        tmp_path,
+        """\
+import os
+MORE = os.environ["MORE"]
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", str(len(MORE)))])
+    return [MORE.encode()]
+""",
+    )
+    with Server(tmp_path, f"-w 1 --{library}-post-patch patches:more app:app") as server:
+        assert server.wait_ready().text == "in time"
+
+
 def test_a_reload_under_load_loses_nothing(tmp_path: Path) -> None:
     deploy(tmp_path)
     with Server(tmp_path, "-w 2 app:app") as server, Load(server.address, clients=8, keep=True) as load:

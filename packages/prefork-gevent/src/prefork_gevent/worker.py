@@ -7,18 +7,38 @@ the worker process.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
 
-from prefork.worker import Context, Worker
+from prefork.worker import Context, Worker, kinds, option
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from prefork.settings import Settings
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be set for this worker class only."""
+
+    gevent_post_patch: Callable[..., object] | None = option(
+        kinds.function(),
+        None,
+        help="Called in each worker, without arguments, when the standard library is patched and before"
+        " the application is imported; for what has to be patched too, as psycogreen.gevent:patch_psycopg.",
+    )
 
 
 class GeventWorker(Worker):
     """Requests in greenlets, up to `worker_connections` at once."""
 
     api = 1
+    settings = Options
+    ignored: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"threads": "requests have greenlets, up to worker_connections of them"}
+    )
 
     @classmethod
     def at_once(cls, settings: Settings) -> int:
@@ -26,11 +46,14 @@ class GeventWorker(Worker):
         return settings.worker_connections
 
     @classmethod
-    def prepare(cls, _settings: Settings) -> None:
+    def prepare(cls, settings: Settings, /) -> None:
         """Patch the standard library, before the application imports it."""
         from prefork_gevent import library
 
         library.patch()
+        post_patch = settings.of(Options).gevent_post_patch
+        if post_patch is not None:
+            post_patch()
 
     def run(self, ctx: Context) -> None:
         """Serve until `ctx.stop_fd` is readable; return when drained."""
