@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_VERSION",
+    "Accepted",
     "Context",
     "Greenlets",
     "Group",
@@ -130,6 +131,17 @@ class Greenlets(Protocol):
         """
 
 
+class Accepted(Protocol):
+    """A connection that the worker has taken."""
+
+    def serve(self) -> None:
+        """Serve the WSGI application on it, request after request, until it is closed; to be called once.
+
+        The calling thread waits for the client and for the application. Limits of time, the access log,
+        hooks, counters and the end of idle connections when the worker stops are seen to.
+        """
+
+
 class Context(Protocol):
     """What prefork gives a worker. Nothing outside of this protocol is promised."""
 
@@ -162,6 +174,18 @@ class Context(Protocol):
 
     def ready(self) -> None:
         """Say that the application is loaded and connections can be accepted."""
+
+    def accept(self) -> Accepted | None:
+        """Wait for a connection, for a worker that serves each in a thread of its own.
+
+        To be called by one thread again and again, as soon as the connection before has its own thread.
+        Connections are taken by the rules that hold for every worker: no more than `worker_connections`, and
+        at a stop what the kernel has queued. Says `ready` itself.
+
+        Returns:
+            The connection, whose `serve` is to be called. None when the worker has drained, which means that
+            all connections are closed too, or when its time is up: then `run` is to return.
+        """
 
     def serve_one_by_one(self) -> None:
         """Serve the WSGI application in this thread, a connection for each request; return when drained.

@@ -19,6 +19,7 @@ from prefork.process.scoreboard import Stage
 from prefork.supervisor.messages import Report
 from prefork.worker import StopReason
 from prefork.workers.alone import Alone
+from prefork.workers.blocking import Blocking
 from prefork.workers.greens import Greens
 from prefork.workers.threads import Threads
 from prefork.wsgi.queueing import Queueing
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from prefork.observe.log import Logs
     from prefork.process.scoreboard import Slot
     from prefork.settings import Settings
-    from prefork.worker import Greenlets
+    from prefork.worker import Accepted, Greenlets
 
 
 class WorkerContext:
@@ -89,6 +90,7 @@ class WorkerContext:
         self._kept: list[socket.socket] = []
         self._deadline = 0.0
         self._shedding = threading.Lock()
+        self._blocking: Blocking | None = None
         self.on_abort: Callable[[], None] = lambda: None
 
     @property
@@ -244,6 +246,14 @@ class WorkerContext:
             milestones=self._milestones(),
             wait=wait,
         )
+
+    def accept(self) -> Accepted | None:
+        """See `prefork.worker.Context`."""
+        if self._blocking is None:
+            self._blocking = Blocking(self)
+            self.on_abort = self._blocking.aborted
+            self._blocking.begin()
+        return self._blocking.accept()
 
     def serve_one_by_one(self) -> None:
         """See `prefork.worker.Context`."""

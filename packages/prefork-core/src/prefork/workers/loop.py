@@ -13,31 +13,27 @@ that is somebody else's out of the poll set meanwhile.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from enum import Enum
-from functools import partial
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
-from prefork.http import Limits
 from prefork.net.poller import READ, WRITE, Poller
 from prefork.net.tcpinfo import since_data
 from prefork.worker import StopReason
 from prefork.workers.acceptor import DRAINING, LEFT, NO, QUEUE_GRACE, Acceptor
-from prefork.wsgi.connection import AWAITS_FIRST_BYTE, Connection
-from prefork.wsgi.environ import Peer, base_environ
-from prefork.wsgi.errors import ErrorStream
+from prefork.workers.arrivals import Arrivals
+from prefork.wsgi.connection import AWAITS_FIRST_BYTE
 from prefork.wsgi.serve import WANTS_CALL, WANTS_CLOSE, WANTS_READ, WANTS_TURN
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterable
 
     from prefork.net.poller import Poll
     from prefork.workers.context import WorkerContext
+    from prefork.wsgi.connection import Connection
     from prefork.wsgi.serve import Service, Wants
 
 Leader = TypeVar("Leader")
@@ -65,8 +61,6 @@ _ROOM: Final = 16
 
 _BALANCE: Final = 0.01
 """Seconds between two looks at siblings while new connections are left to them."""
-
-_LOCAL: Final = Peer("", "")
 
 
 # A name for the hot path, see `prefork.http.states`.
@@ -126,18 +120,13 @@ class Loop(Generic[Leader]):
         concurrent: bool,
         poller: Poll | None = None,
     ) -> None:
-        settings = ctx.settings
         self._ctx = ctx
         self._service = service
         self._calls = calls
         self._call = calls.call  # bound once, not for each request
         self._poller = poller or Poller()
-        self._limits = Limits(
-            settings.limit_request_line, settings.limit_request_fields, settings.limit_request_field_size
-        )
         self.acceptor = Acceptor(ctx, self._poller)
-        base = partial(self._base, errors=ErrorStream(ctx.log), concurrent=concurrent)
-        self._bases = {listener.sock.fileno(): base(listener.sock) for listener in ctx.shared}
+        self._arrivals = Arrivals(ctx, service, concurrent=concurrent)
         self._queue_timeout = service.queue_timeout
         self.lock = threading.Lock()
         self._parked: dict[int, Connection] = {}
@@ -146,15 +135,6 @@ class Loop(Generic[Leader]):
         self._sweep_at = 0.0
         self._stop_fd = ctx.stop_fd
         self._reason: StopReason | None = None
-
-    def _base(self, sock: socket.socket, *, errors: ErrorStream, concurrent: bool) -> dict[str, Any]:
-        return base_environ(
-            sock.getsockname()[:2] if sock.family.name != "AF_UNIX" else None,
-            script_name=os.environ.get("SCRIPT_NAME", ""),
-            errors=errors,
-            multithread=concurrent,
-            multiprocess=self._ctx.settings.workers != 1 or self._ctx.settings.max_workers > 1,
-        )
 
     def begin(self) -> None:
         """Begin to accept connections, and tell the arbiter so."""
@@ -400,9 +380,7 @@ class Loop(Generic[Leader]):
         accepted = self.acceptor.accept(fd, although_left=although_left)
         if accepted is None:
             return None
-        connected, address = accepted
-        peer = Peer(address[0], str(address[1])) if isinstance(address, tuple) else _LOCAL
-        conn = Connection(connected, peer, self._bases[fd], self._limits, self._service)
+        conn = self._arrivals.connection(fd, *accepted)
         self._open.add(conn)
         self.acceptor.opened(len(self._open))
         return conn

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: MIT
+"""A worker that gives each connection a thread, in as few lines as a stranger would write."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+from deadlines import PATIENCE, eventually
+from serving import Forked
+from serving import Worker as Parts
+
+from prefork.process.scoreboard import Stage
+from prefork.supervisor.messages import Order, Report
+from prefork.worker import Context, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+
+
+class Patient(Worker):
+    """A thread for each connection."""
+
+    api = 1
+
+    def run(self, ctx: Context) -> None:
+        while (accepted := ctx.accept()) is not None:
+            threading.Thread(target=accepted.serve, daemon=True).start()
+
+
+class Hello:
+    """Answers with what it was sent, and with /slow late; leaves a note when it has begun."""
+
+    def __init__(self, folder: Path) -> None:
+        self.note = folder / "note"
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/slow":
+            self.note.touch()
+            time.sleep(0.5)
+        body = environ["wsgi.input"].read() or b"hello"
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+
+class Running:
+    """The worker in a process of its own."""
+
+    def __init__(
+        self, folder: Path, app: Callable[..., Any] | None = None, at_once: int = 8, **settings: Any
+    ) -> None:
+        self.parts = Parts(
+            app or Hello(folder), folder, settings={"keepalive": 60.0, **settings}, at_once=at_once
+        )
+        self._process = Forked(self._live)
+
+    def _live(self) -> int:
+        self.parts.arbiter.close()
+        Patient().run(self.parts.make_context(os.getppid()))
+        return 0
+
+    def __enter__(self) -> Self:
+        self._process.__enter__()
+        self.parts.end.close()
+        eventually(lambda: self.parts.slot.stage is Stage.READY)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.__exit__(kind, error, trace)
+
+    def leaves(self, order: Order) -> bool:
+        """Order the end; say whether it comes."""
+        self.parts.order(order)
+        return self._process.status() == 0
+
+
+def test_requests_are_answered_on_a_connection_that_stays_open(tmp_path: Path) -> None:
+    with Running(tmp_path) as worker, worker.parts.client() as client:
+        for _ in range(3):
+            assert client.get().answer().body == b"hello"
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n", b"x" * 70000)
+        assert client.answer().body == b"x" * 70000
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
+        assert [client.answer().body for _ in range(2)] == [b"hello", b"hello"]
+        assert len(worker.parts.access(6)) == 6
+        assert worker.leaves(Order.LEAVE)
+
+
+def barrier(parties: int, folder: Path) -> Callable[..., Any]:
+    """Return an application that answers when so many requests are there."""
+    all_here = threading.Barrier(parties)
+
+    def app(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        (folder / "note").touch()
+        all_here.wait(PATIENCE)
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+
+    return app
+
+
+def test_connections_are_served_beside_each_other(tmp_path: Path) -> None:
+    with Running(tmp_path, barrier(2, tmp_path)) as worker:
+        with worker.parts.client() as one, worker.parts.client() as other:
+            one.get()
+            other.get()
+            assert (one.answer().status, other.answer().status) == (200, 200)
+        assert worker.leaves(Order.LEAVE)
+
+
+def test_no_more_requests_are_in_hand_than_the_worker_class_says(tmp_path: Path) -> None:
+    most = []
+    running: list[int] = []
+
+    def app(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+        body = str(max(most)).encode()
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    with Running(tmp_path, app, at_once=1) as worker:
+        with worker.parts.client() as one, worker.parts.client() as other:
+            for client in (one, other, one, other):
+                client.get()
+            answers = [client.answer().body for client in (one, other, one, other)]
+        assert answers == [b"1"] * 4
+
+
+HALF_A_BODY = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
+
+
+@pytest.mark.parametrize("sent", [b"GET / HTT", HALF_A_BODY])
+def test_half_a_request_costs_no_more_than_its_time(tmp_path: Path, sent: bytes) -> None:
+    with Running(tmp_path, header_timeout=0.2, body_timeout=0.2) as worker, worker.parts.client() as client:
+        client.send(sent)
+        assert client.answer().status == 408
+
+
+def test_an_idle_connection_is_closed_in_time(tmp_path: Path) -> None:
+    with Running(tmp_path, keepalive=0.2) as worker, worker.parts.client() as client:
+        assert client.get().answer().status == 200
+        assert client.rest() == b""
+
+
+@pytest.mark.parametrize("order", [Order.LEAVE, Order.DRAIN])
+def test_a_stop_closes_idle_connections_and_finishes_requests(tmp_path: Path, order: Order) -> None:
+    with (
+        Running(tmp_path, graceful_timeout=30.0) as worker,
+        worker.parts.client() as idle,
+        worker.parts.client() as busy,
+    ):
+        assert idle.get().answer().status == 200
+        busy.get("/slow")
+        eventually((tmp_path / "note").exists)
+        assert worker.leaves(order)
+        assert idle.rest() == b""
+        answer = busy.answer()
+        assert (answer.status, answer.fields["Connection"]) == (200, "close")
+
+
+def test_a_connection_that_has_just_come_is_given_time_for_its_request(tmp_path: Path) -> None:
+    with Running(tmp_path) as worker, worker.parts.client() as client:
+        eventually(lambda: worker.parts.slot.connections == 1)
+        worker.parts.order(Order.LEAVE)
+        eventually(lambda: worker.parts.slot.stage is Stage.STOPPING)
+        assert client.get().answer().status == 200
+
+
+def test_what_is_queued_at_the_end_is_served_whatever_the_limit(tmp_path: Path) -> None:
+    with (
+        Running(tmp_path, worker_connections=1) as worker,
+        worker.parts.client() as first,
+        worker.parts.client() as queued,
+    ):
+        first.get("/slow")
+        eventually((tmp_path / "note").exists)
+        queued.get()
+        assert worker.leaves(Order.DRAIN)
+        assert (first.answer().status, queued.answer().status) == (200, 200)
+
+
+def test_at_the_limit_the_connection_that_was_idle_for_longest_makes_room(tmp_path: Path) -> None:
+    with Running(tmp_path, worker_connections=2) as worker, ExitStack() as stack:
+        clients = [stack.enter_context(worker.parts.client()) for _ in range(3)]
+        old, young, _ = clients
+        for served, client in enumerate(clients, 1):
+            assert client.get().answer().status == 200
+            worker.parts.access(served)  # so its connection is idle again
+        assert old.rest() == b""
+        assert young.get().answer().status == 200
+
+
+def test_quick_drops_what_is_in_hand_and_says_so(tmp_path: Path) -> None:
+    with Running(tmp_path, barrier(2, tmp_path)) as worker, worker.parts.client() as client:
+        client.get()
+        eventually((tmp_path / "note").exists)
+        assert worker.leaves(Order.QUICK)
+        assert "stopped with unfinished requests: 1" in worker.parts.errors()
+
+
+def test_a_worker_with_enough_requests_asks_for_a_successor(tmp_path: Path) -> None:
+    with Running(tmp_path, max_requests=2) as worker, worker.parts.client() as client:
+        for _ in range(2):
+            assert client.get().answer().status == 200
+        eventually(lambda: worker.parts.heard(Report.RETIRE) == 1)
