@@ -137,6 +137,7 @@ def typing(session: nox.Session) -> None:
     session.run("mypy", "--platform=darwin", *folders("packages/*/src"))
     session.run("mypy", *folders("benchmarks/*.py"))
     session.run("mypy", *folders("docs/*.py"))
+    session.run("mypy", *folders("examples/*/src"))
     # Test modules have no package around them and may share a name, so each folder is its own run.
     tests = {
         str(Path(path).parent)
