@@ -24,7 +24,7 @@ from support.workers import UNDER_BOTH, WorkerClass
 
 pytestmark = UNDER_BOTH
 
-SECONDS: Final = 3.0
+SECONDS: Final = 2.0
 """Of chaos in CI, for each of four shapes."""
 WORKERS: Final = 3
 GROWTH: Final = 4096
