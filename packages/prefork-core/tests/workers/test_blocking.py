@@ -190,6 +190,13 @@ def test_what_is_queued_at_the_end_is_served_whatever_the_limit(tmp_path: Path) 
         assert (first.answer().status, queued.answer().status) == (200, 200)
 
 
+def test_a_connection_that_closes_makes_room_for_the_next(tmp_path: Path) -> None:
+    with Running(tmp_path, worker_connections=1) as worker:
+        for _ in range(5):
+            with worker.parts.client() as client:
+                assert client.get().answer().status == 200
+
+
 def test_at_the_limit_the_connection_that_was_idle_for_longest_makes_room(tmp_path: Path) -> None:
     with Running(tmp_path, worker_connections=2) as worker, ExitStack() as stack:
         clients = [stack.enter_context(worker.parts.client()) for _ in range(3)]

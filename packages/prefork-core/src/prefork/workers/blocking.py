@@ -99,6 +99,8 @@ class Blocking:
         elif self._ctx.stop_fd in ready:
             ready.remove(self._ctx.stop_fd)
             self._obey()
+        if self._acceptor.is_full and len(self._open) < self._ctx.settings.worker_connections:
+            self._acceptor.closed()
         now = monotonic()
         if now >= self._acceptor.resume_at:
             self._acceptor.take()
@@ -131,6 +133,7 @@ class Blocking:
         with self._lock:
             self._open.add(conn)
         self._acceptor.opened(len(self._open))
+        self._acceptor.step_back()
         return Accepted(self, conn)
 
     def _make_room(self) -> None:
@@ -186,7 +189,6 @@ class Blocking:
             conn.stream.close()
             with self._lock:
                 self._open.discard(conn)
-            self._acceptor.closed()
 
     def _go_on(self, conn: Connection, wants: Wants) -> Wants:
         if wants is WANTS_CALL:
