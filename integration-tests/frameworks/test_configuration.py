@@ -267,7 +267,7 @@ class TestGunicornsFile:
         ("line", "said"),
         [
             ("certfile = '/etc/shop.pem'", "end it in a proxy in front"),
-            ("worker_class = 'gevent'", "there is no worker class 'gevent'"),
+            ("worker_class = 'meinheld'", "there is no worker class 'meinheld'"),
             ("worker_class = 'uvicorn.workers.UvicornWorker'", "uvicorn.workers.UvicornWorker"),
             ("logger_class = 'shop.logs.Logger'", "handlers and formatters in logconfig_dict"),
             ("proxy_protocol = True", "let the balancer set X-Forwarded-* fields"),
