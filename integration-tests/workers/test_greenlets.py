@@ -125,28 +125,54 @@ def test_a_request_that_waits_for_too_long_is_explained_and_its_worker_replaced(
         until(lambda: stuck not in server.workers(), "the stuck worker has gone")
 
 
-def test_a_call_that_blocks_all_greenlets_is_shown_and_ended(tmp_path: Path) -> None:
-    """It holds the one thread in C, where nothing cooperates."""
-    write(
-        tmp_path,
-        """\
+BLOCKS: Final = """\
 import ctypes
-def block():
-    ctypes.CDLL(None).sleep(60)
+def block(seconds):
+    ctypes.CDLL(None).sleep(seconds)
 def app(environ, start_response):
-    if environ["PATH_INFO"] == "/block":
-        block()
+    path = environ["PATH_INFO"]
+    if path.startswith("/block/"):
+        block(int(path[7:]))
+    elif path == "/later":
+        import threading
+        threading.Timer(0.1, block, [60]).start()
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]
-""",
-    )
+"""
+"""It holds the one thread in C, where nothing cooperates."""
+
+
+def test_a_call_that_blocks_all_greenlets_is_shown_and_ended(tmp_path: Path) -> None:
+    write(tmp_path, BLOCKS)
     with Server(tmp_path, "-w 1 --timeout 1 app:app") as server, client.connect(server.address) as sock:
         server.wait_ready()
-        client.send(sock, client.render("/block"))
-        server.wait_log("GET /block")
+        client.send(sock, client.render("/block/60"))
+        server.wait_log("GET /block/60")
         server.wait_log("in block")
         server.wait_log("ready after", count=2)
         assert server.ask("/").status == 200
+
+
+def test_a_call_that_blocks_them_outside_of_a_request_is_ended_too(tmp_path: Path) -> None:
+    write(tmp_path, BLOCKS)
+    with Server(tmp_path, "-w 1 --timeout 1 app:app") as server:
+        server.wait_ready()
+        assert server.ask("/later").status == 200
+        server.wait_log("in block")
+        server.wait_log("ready after", count=2)
+        assert server.ask("/").status == 200
+
+
+def test_a_call_that_blocks_them_for_a_while_is_shown_and_runs_on(tmp_path: Path) -> None:
+    write(tmp_path, BLOCKS)
+    with Server(tmp_path, "-w 1 --blocked-loop 0.5 app:app") as server:
+        first = server.wait_workers(1)
+        server.wait_ready()
+        assert server.ask("/block/2").status == 200
+        server.wait_log("a call blocks all its requests")
+        server.wait_log("GET /block/2")
+        server.wait_log("in block")
+        assert server.workers() == first
 
 
 LEFT_BEHIND: Final = {

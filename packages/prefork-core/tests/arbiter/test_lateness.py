@@ -212,5 +212,46 @@ def test_a_request_that_waits_for_its_client_beyond_its_time_is_looked_at_again_
 
 
 def test_a_limit_of_zero_is_none() -> None:
-    assert Limits.of(Settings(timeout=0.0)) == Limits()
-    assert Limits.of(Settings(timeout=1.0, request_timeout=2.0, slow_request=3.0)) == Limits(1.0, 2.0, 3.0)
+    assert Limits.of(Settings(timeout=0.0, blocked_loop=0.0)) == Limits()
+    given = Settings(timeout=1.0, request_timeout=2.0, slow_request=3.0, blocked_loop=4.0)
+    assert Limits.of(given) == Limits(1.0, 2.0, 3.0, 4.0)
+
+
+# Loops
+
+
+BLOCKED = Limits(timeout=30.0, blocked_loop=2.0)
+
+
+def test_a_loop_that_does_not_turn_is_found_once_and_lost_at_its_timeout() -> None:
+    slot = slot_with()
+    suspicion = Suspicion()
+    slot.due = 100.0
+    assert look(slot, BLOCKED, suspicion, 101.9) is None
+    first = found(slot, BLOCKED, 102.0, suspicion)
+    assert (first.is_blocked, first.is_lost, first.plight) == (True, False, Plight.SERVES)
+    assert look(slot, BLOCKED, suspicion, 129.9) is None
+    last = found(slot, BLOCKED, 130.0, suspicion)
+    assert (last.is_blocked, last.is_lost, last.plight) == (False, True, Plight.LOST)
+
+
+def test_a_loop_that_is_blocked_again_is_found_again() -> None:
+    slot = slot_with()
+    suspicion = Suspicion()
+    for due in (100.0, 110.0):
+        slot.due = due
+        assert found(slot, BLOCKED, due + 2.0, suspicion).is_blocked
+
+
+def test_a_loop_is_looked_at_when_it_may_be_blocked_and_again_when_it_may_be_lost() -> None:
+    slot = slot_with()
+    suspicion = Suspicion()
+    slot.due = 100.0
+    assert next_look(slot, BLOCKED, suspicion, 100.0) == 102.0
+    assert found(slot, BLOCKED, 102.0, suspicion).is_blocked
+    assert next_look(slot, BLOCKED, suspicion, 102.5) == 130.0
+
+
+def test_a_worker_without_a_loop_has_none_that_blocks() -> None:
+    assert look(slot_with(), BLOCKED, Suspicion(), 1e6) is None
+    assert next_look(slot_with(), BLOCKED, Suspicion(), 100.0) == 130.0

@@ -35,11 +35,17 @@ class Limits(NamedTuple):
     timeout: float = inf
     request_timeout: float = inf
     slow_request: float = inf
+    blocked_loop: float = inf
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
         """Return those of some settings."""
-        return cls(settings.timeout or inf, settings.request_timeout or inf, settings.slow_request or inf)
+        return cls(
+            settings.timeout or inf,
+            settings.request_timeout or inf,
+            settings.slow_request or inf,
+            settings.blocked_loop or inf,
+        )
 
 
 @dataclass(slots=True)
@@ -52,6 +58,8 @@ class Suspicion:
     """Whether nothing but stuck requests was left at the look before."""
     told: set[tuple[int, float]] = field(default_factory=set)
     """Thread and start of each slow request that was found."""
+    blocked_since: float = 0.0
+    """When the loop was due that was found blocked last."""
 
 
 class Late(NamedTuple):
@@ -69,6 +77,10 @@ class Found(NamedTuple):
     plight: Plight
     slow: list[Current]
     """Found slow for the first time."""
+    is_blocked: bool = False
+    """Whether the loop on which all requests depend was found blocked for the first time."""
+    is_lost: bool = False
+    """Whether it has not turned for `timeout`."""
 
 
 def _due(current: Current, limits: Limits) -> tuple[float, Reason]:
@@ -104,7 +116,8 @@ def next_look(slot: Slot, limits: Limits, suspicion: Suspicion, now: float) -> f
         suspicion: what was found before.
         now: monotonic seconds.
     """
-    times = [now + min(limits)]
+    shortest = min(limits.timeout, limits.request_timeout, limits.slow_request)
+    times = [now + shortest, *_blocked_times(slot, limits, suspicion)]
     for current in slot.current():
         if current.phase is Phase.TAKEN:
             continue
@@ -138,11 +151,26 @@ def look(slot: Slot, limits: Limits, suspicion: Suspicion, now: float) -> Found 
     fresh = [current for current in slow if _key(current) not in suspicion.told]
     suspicion.told &= {_key(current) for current in currents}
     suspicion.told |= {_key(current) for current in slow}
-    if not stuck and not fresh:
+    due = slot.due
+    is_lost = bool(due) and now >= due + limits.timeout
+    is_blocked = bool(due) and now >= due + limits.blocked_loop and due != suspicion.blocked_since
+    if is_blocked:
+        suspicion.blocked_since = due
+    if not stuck and not fresh and not is_lost and not is_blocked:
         suspicion.seemed_empty = False
         return None
     suspicion.look_at = now + PACE
-    return Found(stuck, _plight(slot, len(stuck), len(currents), suspicion), fresh)
+    plight = Plight.LOST if is_lost else _plight(slot, len(stuck), len(currents), suspicion)
+    return Found(stuck, plight, fresh, is_blocked, is_lost)
+
+
+def _blocked_times(slot: Slot, limits: Limits, suspicion: Suspicion) -> list[float]:
+    """Return when a loop that does not turn any more is to be looked at."""
+    due = slot.due
+    if not due:
+        return []
+    known = due == suspicion.blocked_since
+    return [due + limits.timeout, inf if known else due + limits.blocked_loop]
 
 
 def _key(current: Current) -> tuple[int, float]:

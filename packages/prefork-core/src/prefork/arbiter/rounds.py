@@ -15,7 +15,7 @@ from prefork.arbiter.gauge import Gauge
 from prefork.arbiter.lateness import look, next_look
 from prefork.arbiter.weighing import Weighing
 from prefork.supervisor.children import SERVING, State
-from prefork.supervisor.messages import Overdue
+from prefork.supervisor.messages import Overdue, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,9 +94,13 @@ class Rounds:
             found = look(worker.slot, worker.limits, worker.suspicion, now)
             if found is None:
                 continue
-            if found.stuck:
+            if found.stuck or found.is_lost:
                 worker.late = [late.current for late in found.stuck]
-                yield Overdue(worker.serial, found.stuck[0].reason, found.plight)
+                reason = found.stuck[0].reason if found.stuck else Reason.TIMEOUT
+                yield Overdue(worker.serial, reason, found.plight)
+            elif found.is_blocked:
+                why = "has a loop that does not turn: a call blocks all its requests"
+                self._inquests.ask(worker, why, "blocked_loop", level=logging.WARNING)
             elif found.slow:
                 why = "has a slow request"
                 self._inquests.ask(worker, why, "slow_request", late=found.slow, level=logging.WARNING)

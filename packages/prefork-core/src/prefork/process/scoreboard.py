@@ -76,6 +76,8 @@ _BACKLOG: Final = 7
 _PARTING: Final = 8
 """Written by the arbiter, and by nobody else."""
 _USED: Final = 9
+_DUE: Final = 10
+"""A float, as the deadlines are."""
 
 # Words of a thread's record. The first four are sums, which outlive a request.
 _REQUESTS: Final = 0
@@ -290,12 +292,13 @@ class Slot:
         index: which slot it is, from 0.
     """
 
-    __slots__ = ("_bytes", "_ints", "_records", "index")
+    __slots__ = ("_bytes", "_floats", "_ints", "_records", "index")
 
     def __init__(self, view: memoryview, index: int) -> None:
         self.index = index
         self._bytes = view
         self._ints = view[:_HEADER_SIZE].cast("q")
+        self._floats = view[:_HEADER_SIZE].cast("d")
         self._records: dict[int, ThreadRecord] = {}
 
     def clear(self, generation: int, stage: Stage, threads: int = 1) -> None:
@@ -415,6 +418,15 @@ class Slot:
     def part(self) -> None:
         """Let the worker know that the server stops soon; the arbiter's to call."""
         self._ints[_PARTING] = 1
+
+    @property
+    def due(self) -> float:
+        """When the loop on which all requests depend turns again, in monotonic seconds; 0.0 without one."""
+        return self._floats[_DUE]
+
+    @due.setter
+    def due(self, due: float) -> None:
+        self._floats[_DUE] = due
 
     @property
     def busy(self) -> int:

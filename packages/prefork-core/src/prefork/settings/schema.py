@@ -296,6 +296,16 @@ class Settings:
             " never. Waits for the client do not count."
         ),
     )
+    blocked_loop: float = option(
+        _TIME,
+        seconds(),
+        2.0,
+        help=(
+            "Log, with its stacks, that a worker whose requests share one loop (gevent, eventlet) does not"
+            " turn it for so long, because a call blocks all of them. Seconds; 0 never. After `timeout` it is"
+            " killed."
+        ),
+    )
     graceful_timeout: float = option(
         _TIME,
         seconds(),

@@ -25,7 +25,6 @@ from prefork.wsgi.takeover import Takeovers
 from prefork.wsgi.watch import Watch
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Iterable
 
     from prefork.worker import Greenlets
@@ -56,7 +55,7 @@ class Greens:
         self._busy: set[Watch] = set()
         self._lent: Watch | None = None  # whose the lead is, while it is in the application
         self._crash: BaseException | None = None
-        poller = GreenPoller(greenlets, ctx.log)
+        poller = GreenPoller(greenlets, ctx)
         self._loop: Loop[Watch] = Loop(ctx, self._service, self, concurrent=True, poller=poller)
         self._place = self._loop.place  # bound once, not for each request
 
@@ -65,10 +64,13 @@ class Greens:
 
         The main greenlet waits for that. It does not serve: it must be there at the end.
         """
+        # First: when it hears that this worker is ready, the arbiter decides when to look at it next.
+        self._ctx.slot.due = monotonic()
         self._loop.begin()
         self._ended, self._end = os.pipe()
         self._defer(self._serve)
         self._greenlets.wait(self._ended, inf, to_write=False)
+        self._ctx.slot.due = 0.0
         if self._crash is not None:
             raise self._crash
         self._loop.close_all()
@@ -182,20 +184,23 @@ class GreenPoller(Poller):
 
     Args:
         greenlets: the library.
-        log: the error log.
+        ctx: the worker's context.
     """
 
-    def __init__(self, greenlets: Greenlets, log: logging.Logger) -> None:
+    def __init__(self, greenlets: Greenlets, ctx: WorkerContext) -> None:
         super().__init__()
-        self._log = log
+        self._log = ctx.log
+        self._slot = ctx.slot
         self._wait: Any = greenlets.waits_for(self.fileno())
 
     def wait(self, timeout: float) -> list[tuple[int, int]]:
         """Return what is ready, as `Poll.wait`."""
+        self._slot.due = monotonic() + timeout
         try:
             # Also when something is ready: others must have their turn.
             self._wait(timeout)
         except BaseException as error:  # noqa: BLE001 (it is not ours)
             # A timeout that the application left running, or the end of a greenlet that it took for its own.
             self._log.warning("a request has left something behind that ended later: %r", error)
+        self._slot.due = monotonic()
         return super().wait(0.0)

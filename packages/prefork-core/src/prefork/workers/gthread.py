@@ -8,7 +8,13 @@ take without any progress.
 
 from __future__ import annotations
 
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
+
 from prefork.worker import API_VERSION, Context, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class ThreadWorker(Worker):
@@ -16,6 +22,9 @@ class ThreadWorker(Worker):
 
     api = API_VERSION
     reforks = True
+    ignored: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"blocked_loop": "a call blocks its own request only, for which there is slow_request"}
+    )
 
     def run(self, ctx: Context) -> None:
         """Serve until `ctx.stop_fd` is readable; return when drained."""

@@ -22,7 +22,10 @@ class SyncWorker(Worker):
     api = API_VERSION
     reforks = True
     ignored: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {"keepalive": "a sync worker closes after each response; with --threads 2 connections stay open"}
+        {
+            "keepalive": "a sync worker closes after each response; with --threads 2 connections stay open",
+            "blocked_loop": "a call blocks its own request only, for which there is slow_request",
+        }
     )
 
     def run(self, ctx: Context) -> None:
