@@ -134,6 +134,15 @@ def test_one_that_dies_while_the_server_stops_is_started_again() -> None:
     assert of(StartStatus, server.wait(1.0)) == [StartStatus(1)]
 
 
+def test_one_that_dies_when_a_stop_has_ended_a_reload_is_followed_by_one_of_the_new_generation() -> None:
+    """Of the old one's listeners none may be left by then."""
+    server = serving()
+    server.tell(Reload(2, Policy(workers=2, status=True)))
+    server.tell(Stop(quick=False))
+    actions = [*server.tell(StatusEnded(1, KILLED)), *server.wait(1.0)]
+    assert of(StartStatus, actions) == [StartStatus(2)]
+
+
 def test_one_that_does_not_stop_is_killed_and_one_that_does_not_die_is_left_behind() -> None:
     server = serving()
     server.tell(Stop())

@@ -132,10 +132,22 @@ class Statuses:
         if fleet.other_speaks:
             return None
         if fleet.is_stopping:
-            return None if fleet.is_empty else self._wanted
+            return self._find_last()
         if rollout is not None:
             return rollout.old_generation if rollout.old_policy.status else None
         return fleet.generation if fleet.policy.status else None
+
+    def _find_last(self) -> int | None:
+        """Return the generation that is to have one until the end of a stop.
+
+        The one that has it keeps it. To start another, only the present generation still has its listeners
+        for certain: a reload that the stop has ended may have been as good as complete.
+        """
+        if self._fleet.is_empty or self._wanted is None:
+            return None
+        if self._wanted in self._by_generation:
+            return self._wanted
+        return self._fleet.generation if self._fleet.policy.status else None
 
     def _expire(self, process: StatusProcess) -> None:
         if process.state is State.STOPPING:
