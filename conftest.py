@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Decides what every test run of the workspace has in common: skips, and how hypothesis searches.
+"""Decides what every test run of the workspace has in common: skips, forks, and how hypothesis searches.
 
 A test that CI skips is a test that nobody runs, so with --no-skips a skip fails the run unless its
 reason is listed in `allowed_skips` of pyproject.toml.
@@ -8,15 +8,48 @@ reason is listed in `allowed_skips` of pyproject.toml.
 from __future__ import annotations
 
 import os
+import sys
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    import threading
 
 # Deadlines of examples are off: they measure the machine's other load, and what hangs is caught by
 # faulthandler_timeout. CI derives its examples from the test alone, so a failure can be repeated.
 hypothesis.settings.register_profile("local", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+_held: list[threading.Lock] = []
+
+
+def _hold_coverage() -> None:
+    """Hold the locks of coverage over a fork, so that no other thread does.
+
+    Its thread would not be there in the child to give them back. Then the child could not save what it has
+    measured, and would stay for ever, holding the pipe that whoever runs the tests reads to its end.
+    """
+    coverage = sys.modules.get("coverage")
+    instances = coverage.Coverage._instances if coverage is not None else ()  # noqa: SLF001 (it has no hook)
+    for measuring in instances:
+        lock = getattr(measuring._collector, "data_lock", None)  # noqa: SLF001 (the same)
+        if lock is not None:
+            lock.acquire()
+            _held.append(lock)
+
+
+def _release_coverage() -> None:
+    while _held:
+        _held.pop().release()
+
+
+os.register_at_fork(
+    before=_hold_coverage, after_in_parent=_release_coverage, after_in_child=_release_coverage
+)
 
 
 class SkipGuard:

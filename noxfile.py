@@ -93,9 +93,14 @@ def fine(session: nox.Session) -> list[int]:
 
 
 def halves(*names: str) -> tuple[list[str], list[str]]:
-    """Return pytest's arguments for the packages' tests in two parts: without some folders, and those."""
-    some = [folder for name in names for folder in folders(f"packages/*/tests/{name}")]
-    return [*(f"--ignore={folder}" for folder in some), *folders("packages/*/tests")], some
+    """Return pytest's arguments for the core's tests in two parts: without some folders, and those."""
+    some = [folder for name in names for folder in folders(f"packages/prefork-core/tests/{name}")]
+    return [*(f"--ignore={folder}" for folder in some), "packages/prefork-core/tests"], some
+
+
+def workers() -> list[str]:
+    """Return the folders of the other packages' tests. Each imports a library that changes all who fork."""
+    return [folder for folder in folders("packages/*/tests") if "prefork-core" not in folder]
 
 
 def side_by_side(session: nox.Session, *commands: Sequence[str]) -> None:
@@ -155,7 +160,7 @@ def tests(session: nox.Session) -> None:
     install_packages(session)
     session.install(*group("test"))
     rest, half = halves(*HALF)
-    parts = [[*pytest_options(session), *part] for part in (rest, [*half, "benchmarks/tests"])]
+    parts = [[*pytest_options(session), *part] for part in (rest, [*half, "benchmarks/tests"], workers())]
     if session.python != RUNNING:
         side_by_side(session, *(["pytest", *part] for part in parts))
         return
@@ -189,7 +194,8 @@ def minimums(session: nox.Session) -> None:
     ignored = [f"--ignore={folder}" for name in bare for folder in folders(f"packages/*/tests/{name}")]
     rest, servers = halves("arbiter")
     options = [*pytest_options(session), *ignored]
-    side_by_side(session, ["pytest", *options, *rest], ["pytest", *options, *servers])
+    parts = (rest, servers, workers())
+    side_by_side(session, *(["pytest", *options, *part] for part in parts))
 
 
 @nox.session
