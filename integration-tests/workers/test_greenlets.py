@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# mypy: disable-error-code="import-not-found,import-untyped"
 """`-k gevent` and `-k eventlet`: requests wait beside each other in one process, and none is lost by it."""
 
 from __future__ import annotations

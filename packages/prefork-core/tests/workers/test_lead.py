@@ -110,7 +110,7 @@ def test_long_requests_are_expected_until_enough_were_quick() -> None:
 def hand_on(lead: Lead[int]) -> None:
     """Do as the main thread does, but for the work."""
     while lead.watch_over():
-        while lead.claim() and not lead.offer_to_followers():
+        while not lead.ended and lead.claim() and not lead.offer_to_followers():
             pass
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from typing import Final
+from typing import Any, Final
 
 _SIZES: Final = (65_536, 32_768, 16_384, 8_192, 4_096, 2_048, 1_024, 528, 256, 128, 64, 24)
 """What the C library is asked for, in this order: what one leaves of a gap the next ones fill."""
@@ -32,9 +32,11 @@ class _Mallinfo(ctypes.Structure):
 
 def fill_gaps() -> None:
     """Fill the gaps of the heap, where they can be found: with glibc 2.33 or newer."""
-    if sys.platform != "linux":
-        return
-    library = ctypes.CDLL(None)
+    if sys.platform == "linux":
+        _fill(ctypes.CDLL(None))
+
+
+def _fill(library: Any) -> None:
     try:
         library.mallinfo2.restype = _Mallinfo
     except AttributeError:
