@@ -21,18 +21,22 @@ from prefork.settings.option import option as declare
 if TYPE_CHECKING:
     import logging
     import socket
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from prefork.http.forwarded import Forwarded
     from prefork.settings import Settings
     from prefork.settings.kinds import Kind
 
 __all__ = [
     "API_VERSION",
     "Accepted",
+    "Arrival",
     "Context",
     "Greenlets",
     "Group",
     "Interface",
+    "Reception",
+    "Record",
     "StopReason",
     "Worker",
     "kinds",
@@ -142,6 +146,123 @@ class Accepted(Protocol):
         """
 
 
+class Record(Protocol):
+    """A request in hand, of a worker that has an HTTP of its own: for the scoreboard and the access log."""
+
+    def waiting(self, *, to_write: bool) -> None:
+        """Say that the request waits for its client, whose time is not counted for `request_timeout`.
+
+        Args:
+            to_write: whether for it to take bytes; else to send some.
+        """
+
+    def progress(self) -> None:
+        """Say that it waits no more."""
+
+    def taken(self) -> None:
+        """Say that the connection speaks another protocol from now on, for as long as it likes."""
+
+    def end(
+        self, status: int, sent: int, fields: Iterable[tuple[str, str]] = (), *, outcome: str = "ok"
+    ) -> None:
+        """Say that it is over, which counts it and writes its line of the access log; to be called once.
+
+        Args:
+            status: the status sent, 0 for none.
+            sent: bytes of the response's body that were sent.
+            fields: names and values of the response's fields.
+            outcome: as the access log has it: "ok", "rejected", "aborted", "timeout" or "error".
+        """
+
+
+class Arrival(Protocol):
+    """A connection that a worker with an HTTP of its own has got."""
+
+    @property
+    def sock(self) -> socket.socket:
+        """The connected socket, non-blocking. The worker closes it."""
+
+    @property
+    def address(self) -> str:
+        """The IP address of the peer, "" on a Unix socket."""
+
+    @property
+    def port(self) -> int:
+        """The port of the peer, 0 on a Unix socket."""
+
+    def when_late(self, close: Callable[[], object]) -> None:
+        """Say how the connection is closed when its time is up: idle for too long, or half a head.
+
+        Args:
+            close: the function; it may be called again as long as `closed` was not. Without it the socket is
+                shut for reading, so that its reader finds the end of it.
+        """
+
+    def began(self) -> None:
+        """Say that the first byte of a request has come: from now on `header_timeout` runs."""
+
+    def request(self, method: str, target: str, version: str, fields: Iterable[tuple[str, str]]) -> Record:
+        """Say that the head of a request has come. One request at a time.
+
+        Args:
+            method: of the request line.
+            target: of the request line, as received.
+            version: of the request line, "HTTP/1.1".
+            fields: names and values, as received; looked at as late as when the request ends.
+        """
+
+    def forwarded(self, fields: Iterable[tuple[str, str]]) -> Forwarded:
+        """Return what a trusted proxy says of a request; of anybody else nothing is believed.
+
+        Args:
+            fields: names and values, as received.
+
+        Raises:
+            ProtocolError: the fields contradict each other, or one of them is to be refused.
+        """
+
+    def closed(self) -> None:
+        """Say that the socket is closed."""
+
+
+class Reception(Protocol):
+    """New connections for a worker with an event loop, by the rules that hold for every worker.
+
+    No method waits. `keepalive`, `header_timeout` and the end of idle connections when the worker stops are
+    seen to, if the worker says what happens on each connection: see `Arrival`.
+    """
+
+    @property
+    def fd(self) -> int:
+        """A descriptor that is readable while `turn` has something to do, to be watched by the event loop."""
+
+    def begin(self) -> None:
+        """Take connections from now on. Says `Context.ready`."""
+
+    def turn(self) -> Sequence[Arrival]:
+        """Do what there is to do; return the new connections.
+
+        To be called when `fd` is readable, and `within` seconds after the last call at the latest: also
+        before `begin`, since the worker may be told to stop while its application starts. If it is not
+        called the worker counts as blocked, and is killed after `timeout`.
+        """
+
+    @property
+    def within(self) -> float:
+        """Seconds after which `turn` is to be called again at the latest."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether connections stay open after a response; else it says `Connection: close`."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the worker has drained, or its time is up: then `run` is to return. Ask after each turn."""
+
+    def close(self) -> None:
+        """Close all listeners and connections: the last that a worker does."""
+
+
 class Context(Protocol):
     """What prefork gives a worker. Nothing outside of this protocol is promised."""
 
@@ -186,6 +307,9 @@ class Context(Protocol):
             The connection, whose `serve` is to be called. None when the worker has drained, which means that
             all connections are closed too, or when its time is up: then `run` is to return.
         """
+
+    def reception(self) -> Reception:
+        """Return the way to new connections, for a worker with an event loop; to be called once."""
 
     def serve_one_by_one(self) -> None:
         """Serve the WSGI application in this thread, a connection for each request; return when drained.

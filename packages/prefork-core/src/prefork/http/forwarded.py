@@ -15,15 +15,13 @@ from __future__ import annotations
 
 import re
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from prefork.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from ipaddress import IPv4Network, IPv6Network
-
-    from prefork.http.head import Request
 
 EVERYONE: Final = "*"
 
@@ -134,6 +132,50 @@ _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _PLAIN: Final = {scheme: Forwarded(scheme, "", _NONE) for scheme in ("http", "https")}
 
 
+class Head(Protocol):
+    """What has the fields of a request, as `prefork.http.Request` does."""
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """Values by CGI name, those of repeated lines joined."""
+
+    @property
+    def underscored(self) -> Mapping[str, list[str]]:
+        """The values of lines with an underscore in their name, by upper-case name."""
+
+    def lines(self, key: str) -> list[str]:
+        """Return the values of one field before its lines were joined."""
+
+
+class Fields:
+    """The fields of a request that another HTTP than prefork's has read.
+
+    Args:
+        pairs: names and values, as received.
+
+    Attributes:
+        fields, underscored: see `prefork.http.Request`.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self._lines: dict[str, list[str]] = {}
+        self.underscored: dict[str, list[str]] = {}
+        for name, value in pairs:
+            if "_" in name:
+                self.underscored.setdefault(name.upper(), []).append(value)
+            else:
+                self._lines.setdefault("HTTP_" + name.upper().replace("-", "_"), []).append(value)
+        self.fields = {key: ", ".join(lines) for key, lines in self._lines.items()}
+
+    def lines(self, key: str) -> list[str]:
+        """Return the values of one field before they were joined.
+
+        Args:
+            key: the CGI name of the field.
+        """
+        return self._lines.get(key, [])
+
+
 class ForwardPolicy:
     """What is believed of whom.
 
@@ -171,7 +213,7 @@ class ForwardPolicy:
         """Return whether a peer counts as a proxy; see `TrustedPeers.trusts`."""
         return self._peers.trusts(peer)
 
-    def apply(self, request: Request, peer: str) -> Forwarded:
+    def apply(self, request: Head, peer: str) -> Forwarded:
         """Return what is believed of a request.
 
         Args:
@@ -192,7 +234,7 @@ class ForwardPolicy:
             return _PLAIN["http"]
         return _PLAIN[self.scheme(request) if self._peers.trusts(peer) else "http"]
 
-    def scheme(self, request: Request) -> str:
+    def scheme(self, request: Head) -> str:
         """Return the scheme that the fields of a trusted peer name.
 
         Raises:
@@ -215,7 +257,7 @@ class ForwardPolicy:
             raise ProtocolError("fields contradict each other about the scheme")
         return found.pop() if found else "http"
 
-    def _apply_all(self, request: Request, *, trusted: bool) -> Forwarded:
+    def _apply_all(self, request: Head, *, trusted: bool) -> Forwarded:
         permitted = {}
         for name, lines in request.underscored.items():
             if trusted and (self._any or name in self._forwarder):

@@ -242,6 +242,10 @@ class ThreadRecord:
         ints[_PHASE] = _NOTHING
         ints[_REQUESTS] += 1
 
+    def count(self) -> None:
+        """Count a request that had no record of its own."""
+        self._ints[_REQUESTS] += 1
+
     def count_error(self) -> None:
         """Count the request in hand as one that was answered with an error of the worker's own."""
         self._ints[_ERRORS] += 1

@@ -21,6 +21,8 @@ from prefork.worker import StopReason
 from prefork.workers.alone import Alone
 from prefork.workers.blocking import Blocking
 from prefork.workers.greens import Greens
+from prefork.workers.ledger import Ledger
+from prefork.workers.reception import Reception
 from prefork.workers.threads import Threads
 from prefork.wsgi.queueing import Queueing
 from prefork.wsgi.requesthooks import RequestHooks
@@ -216,15 +218,7 @@ class WorkerContext:
             ConfigError: the settings about proxies contradict themselves.
         """
         settings = self.settings
-        try:
-            forward = ForwardPolicy(
-                settings.forwarded_allow_ips,
-                settings.secure_scheme_headers,
-                settings.forwarder_headers,
-                settings.header_map,
-            )
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
+        forward = self._forward_policy()
         access = self._logs.access
         queueing = Queueing(
             settings.queue_timeout,
@@ -246,6 +240,25 @@ class WorkerContext:
             milestones=self._milestones(),
             wait=wait,
         )
+
+    def _forward_policy(self) -> ForwardPolicy:
+        settings = self.settings
+        try:
+            return ForwardPolicy(
+                settings.forwarded_allow_ips,
+                settings.secure_scheme_headers,
+                settings.forwarder_headers,
+                settings.header_map,
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+    def reception(self) -> Reception:
+        """See `prefork.worker.Context`."""
+        ledger = Ledger(self.slot, self._logs.access, self._milestones())
+        reception = Reception(self, ledger, self._forward_policy())
+        self.on_abort = reception.aborted
+        return reception
 
     def accept(self) -> Accepted | None:
         """See `prefork.worker.Context`."""

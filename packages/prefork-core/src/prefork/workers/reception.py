@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: MIT
+"""New connections for a worker class that has an event loop and an HTTP of its own.
+
+Decides when such a worker takes a connection, for how long one may be idle or send a head, and when the
+worker has drained. Waits for nothing: the event loop says when it is its turn. For one thread.
+"""
+
+from __future__ import annotations
+
+import socket
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from prefork.http.forwarded import Fields
+from prefork.net.poller import READ, Poller
+from prefork.worker import StopReason
+from prefork.workers.acceptor import DRAINING, NO, QUEUE_GRACE, Acceptor
+from prefork.workers.ledger import Ledger, Record
+from prefork.workers.loop import FRESH_GRACE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from prefork.http.forwarded import Forwarded, ForwardPolicy
+    from prefork.workers.context import WorkerContext
+
+_LOOK: Final = 1.0
+"""Seconds after which an idle worker looks at queues and deadlines unasked, as `workers.loop` does."""
+
+_ATTENTION: Final = 0.25
+"""Seconds between two looks while it stops, or while the time of a client is nearly up."""
+
+_MOMENT: Final = 1.0
+"""Seconds since its last answer in which a client may have sent its next request already, when it stops."""
+
+_AT_ONCE: Final = 16
+"""Connections taken from a listener in one turn while the worker drains. Else one: a sibling may be idle."""
+
+_ROOM: Final = 16
+"""The part of all connections, one of so many, that is closed at once at the limit, while they are idle."""
+
+
+class Reception:
+    """The connections of a worker; see `prefork.worker.Reception`.
+
+    Args:
+        ctx: the worker's context.
+        ledger: where requests are written down.
+        forward: what proxies may say.
+
+    Attributes:
+        idle: how many connections wait for their client.
+    """
+
+    def __init__(self, ctx: WorkerContext, ledger: Ledger, forward: ForwardPolicy) -> None:
+        self._ctx = ctx
+        self.ledger = ledger
+        self.forward = forward
+        self.keepalive = ctx.settings.keepalive
+        self.header_timeout = ctx.settings.header_timeout or inf
+        self._first_byte_timeout = self.keepalive or self.header_timeout
+        self._poller = Poller()
+        self._acceptor = Acceptor(ctx, self._poller)
+        self._poller.watch(ctx.stop_fd, READ)
+        self._open: dict[Arrival, None] = {}
+        self.idle = 0
+        self._reason: StopReason | None = None
+        self._look_at = 0.0
+        self._sweep_at = inf
+        self._dry_at = 0.0
+        self.fd = self._poller.fileno()
+        self.within = _LOOK
+        self.keeps = self.keepalive > 0
+        self.ended = False
+
+    def begin(self) -> None:
+        """See `prefork.worker.Reception`."""
+        if self._reason is None:
+            self._acceptor.take()
+            self._ctx.ready()
+
+    def turn(self) -> Sequence[Arrival]:
+        """See `prefork.worker.Reception`."""
+        ready = [fd for fd, _ in self._poller.wait(0.0)]
+        now = monotonic()
+        if self._reason is not None:
+            self._reason = self._ctx.stopping
+        elif self._ctx.stop_fd in ready:
+            self._obey(now)
+        arrivals = [] if self._reason is StopReason.QUICK else self._take(ready, now)
+        if now >= self._acceptor.resume_at:
+            self._acceptor.take()
+        if now >= self._look_at:
+            self._look(now)
+        if now >= self._sweep_at:
+            self._sweep(now)
+        if self._acceptor.state is DRAINING:
+            self._drain(now, grows=bool(arrivals))
+        self._report(now)
+        return arrivals
+
+    def _report(self, now: float) -> None:
+        slot = self._ctx.slot
+        slot.connections = len(self._open)
+        slot.idle = self.idle
+        self.ended = self._is_over()
+        self.within = self._patience(now)
+        slot.due = 0.0 if self.ended else now + self.within
+
+    def _take(self, ready: list[int], now: float) -> list[Arrival]:
+        """Take connections from the listeners that have some."""
+        arrivals = []
+        # Now and then from all: the kernel may have told another worker, which is dead.
+        for fd in ready if now < self._look_at else list(self._acceptor.fds):
+            for _ in range(_AT_ONCE if self._acceptor.state is DRAINING else 1):
+                accepted = self._acceptor.accept(fd) if fd in self._acceptor.fds else None
+                if accepted is None:
+                    break
+                arrivals.append(self._opened(*accepted, now))
+        return arrivals
+
+    def _opened(self, connected: socket.SocketType, address: Any, now: float) -> Arrival:
+        sock = socket.socket(connected.family, connected.type, connected.proto, connected.detach())
+        sock.setblocking(False)
+        peer, port = address[:2] if isinstance(address, tuple) else ("", 0)
+        grace = (
+            self._first_byte_timeout if self._reason is None else min(self._first_byte_timeout, FRESH_GRACE)
+        )
+        arrival = Arrival(self, sock, peer, port, now + grace)
+        self._open[arrival] = None
+        self.idle += 1
+        self._acceptor.opened(len(self._open))
+        self._acceptor.step_back()
+        self.expect(arrival.deadline)
+        return arrival
+
+    def closed(self, arrival: Arrival) -> None:
+        """Note that a connection was closed."""
+        if self._open.pop(arrival, self) is None:
+            self.idle -= arrival.is_idle
+            self._acceptor.closed()
+
+    def expect(self, deadline: float) -> None:
+        """Note a deadline."""
+        self._sweep_at = min(self._sweep_at, deadline)
+
+    def _patience(self, now: float) -> float:
+        """Return how long there is nothing to do unless something arrives, in seconds."""
+        if self._acceptor.state is DRAINING:
+            return QUEUE_GRACE
+        longest = _LOOK if self._reason is None else min(_ATTENTION, self._ctx.time_left())
+        return max(min(longest, self._sweep_at - now, self._acceptor.resume_at - now), 0.0)
+
+    # What is due
+
+    def _look(self, now: float) -> None:
+        """Do what is to be done once in a while."""
+        self._look_at = now + _LOOK
+        self._ctx.slot.backlog = self._acceptor.waiting()
+        if self._ctx.slot.is_parting:
+            self.keeps = False
+        if self._acceptor.is_full and self._acceptor.has_queue():
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Close the connections that have been idle for longest, for new ones that wait at the limit."""
+        idle = sorted((each for each in self._open if each.is_idle), key=lambda each: each.since)
+        for arrival in idle[: max(len(self._open) // _ROOM, 1)]:
+            arrival.dismiss()
+
+    def _sweep(self, now: float) -> None:
+        """Close the connections whose time is up."""
+        for arrival in [each for each in self._open if each.deadline <= now]:
+            arrival.dismiss()
+        # A client may have sent something just now, and a worker class may take its time to close.
+        later = (max(each.deadline, now + _ATTENTION) for each in self._open)
+        self._sweep_at = min(later, default=inf)
+
+    # Stopping
+
+    def _obey(self, now: float) -> None:
+        """Begin the stop that was ordered."""
+        self._reason = self._ctx.stopping
+        if self._reason is None:
+            return
+        self._poller.forget(self._ctx.stop_fd)  # end of file would stay readable for ever
+        self.keeps = False
+        if self._reason is StopReason.DRAIN:
+            self._acceptor.drain()
+            self._dry_at = now + QUEUE_GRACE
+        else:
+            self._acceptor.end()
+        for arrival in self._open:
+            if arrival.is_idle:
+                grace = arrival.since + (_MOMENT if arrival.served else FRESH_GRACE)
+                arrival.deadline = min(arrival.deadline, max(grace, now))
+        self._sweep_at = now
+
+    def _drain(self, now: float, *, grows: bool) -> None:
+        """Close the listeners when nothing more is to be taken from them."""
+        if grows:
+            self._dry_at = now + QUEUE_GRACE
+        self._acceptor.leave_drained(dry=now >= self._dry_at)
+
+    def _is_over(self) -> bool:
+        if self._reason is None:
+            return False
+        if self._reason is StopReason.QUICK or not self._ctx.time_left():
+            return True
+        return self._acceptor.state is NO and not self._open
+
+    def close(self) -> None:
+        """See `prefork.worker.Reception`."""
+        self._acceptor.end()
+        left = 0
+        for arrival in list(self._open):
+            left += not arrival.is_idle
+            arrival.sock.close()
+        if left:
+            self._ctx.log.warning("stopped with unfinished requests: %d", left)
+        self._ctx.slot.due = 0.0
+        self._poller.close()
+
+    def aborted(self) -> None:
+        """Leave an access line for each request in hand: the worker is about to be killed."""
+        for arrival in self._open:
+            arrival.killed()
+
+
+class Arrival:
+    """A connection that was accepted; see `prefork.worker.Arrival`.
+
+    Args:
+        reception: whose it is.
+        sock: the socket.
+        address: of the peer, "" on a Unix socket.
+        port: of the peer, 0 on a Unix socket.
+        deadline: until when it may be idle, in monotonic seconds.
+
+    Attributes:
+        deadline: until when something must happen; infinity while a request is in hand.
+        since: since when it has been idle, in monotonic seconds.
+        served: whether it has brought a request yet.
+    """
+
+    __slots__ = (
+        "_close",
+        "_reception",
+        "_record",
+        "address",
+        "deadline",
+        "is_idle",
+        "port",
+        "served",
+        "since",
+        "sock",
+    )
+
+    def __init__(
+        self, reception: Reception, sock: socket.socket, address: str, port: int, deadline: float
+    ) -> None:
+        self._reception = reception
+        self.sock = sock
+        self.address = address
+        self.port = port
+        self.deadline = deadline
+        self.since = monotonic()
+        self.served = False
+        self.is_idle = True
+        self._record: Record | None = None
+        self._close: Callable[[], object] = self._shut
+
+    def when_late(self, close: Callable[[], object]) -> None:
+        """See `prefork.worker.Arrival`."""
+        self._close = close
+
+    def began(self) -> None:
+        """See `prefork.worker.Arrival`."""
+        if self.is_idle:
+            self._busy()
+            self.deadline = monotonic() + self._reception.header_timeout
+            self._reception.expect(self.deadline)
+
+    def request(self, method: str, target: str, version: str, fields: Iterable[tuple[str, str]]) -> Record:
+        """See `prefork.worker.Arrival`."""
+        self._busy()
+        self.served = True
+        self.deadline = inf
+        ledger = self._reception.ledger
+        self._record = Record(ledger, self.address, method, target, version, fields, self._ended)
+        return self._record
+
+    def _busy(self) -> None:
+        self._reception.idle -= self.is_idle
+        self.is_idle = False
+
+    def _ended(self) -> None:
+        """Note that the request in hand has ended: the connection may be idle."""
+        self._record = None
+        self.is_idle = True
+        self._reception.idle += 1
+        self.since = monotonic()
+        self.deadline = self.since + (self._reception.keepalive if self._reception.keeps else _MOMENT)
+        self._reception.expect(self.deadline)
+
+    def forwarded(self, fields: Iterable[tuple[str, str]]) -> Forwarded:
+        """See `prefork.worker.Arrival`."""
+        return self._reception.forward.apply(Fields(fields), self.address)
+
+    def closed(self) -> None:
+        """See `prefork.worker.Arrival`."""
+        self._reception.closed(self)
+
+    def dismiss(self) -> None:
+        """Close it, unless its client has sent something that the worker class has not read."""
+        if not self.is_idle or not self._has_more():
+            self._close()
+
+    def _has_more(self) -> bool:
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False  # nothing there, or broken, or closed just now
+
+    def _shut(self) -> None:
+        try:
+            self.sock.shutdown(socket.SHUT_RD)  # the worker class finds the end of it
+        except OSError:
+            return
+
+    def killed(self) -> None:
+        """Leave an access line for the request in hand: the worker is about to be killed."""
+        if self._record is not None:
+            self._record.killed()
