@@ -109,6 +109,21 @@ class Choosy(Own):
     )
 
 
+def test_check_config_asks_the_worker_class_whether_something_is_missing(tmp_path: Path) -> None:
+    lacking = """
+class Needy(Own):
+    @classmethod
+    def lacks(cls, settings):
+        return "there is no clock"
+"""
+    (tmp_path / "cli_needy.py").write_text(WORKER + lacking)
+    done = run(folder_with(tmp_path, WSGI), "--check-config", "-k", "cli_needy:Needy", "app:app")
+    assert (done.returncode, done.stderr) == (
+        ExitCode.CONFIG,
+        "prefork: error: worker class 'cli_needy:Needy' cannot serve: there is no clock\n",
+    )
+
+
 def test_check_config_says_ok(tmp_path: Path) -> None:
     done = run(folder_with(tmp_path, WSGI), "--check-config", "app:app")
     assert (done.returncode, done.stdout, done.stderr) == (ExitCode.OK, "ok\n", "")

@@ -103,7 +103,7 @@ def _check_config(loaded: Loaded) -> None:
     for address in (*settings.bind, *settings.status_bind):
         parse_bind(address)
     compile_text(settings.access_log_format)
-    worker = registry.find(registry.chosen(settings.worker_class, settings.threads))
+    worker = registry.serving(settings)
     _warn(registry.without_effect(worker, loaded))
     variables.take_on(settings.raw_env)
     if settings.reload:

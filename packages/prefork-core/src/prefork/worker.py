@@ -366,6 +366,17 @@ class Worker(ABC):
         return settings.threads
 
     @classmethod
+    def lacks(cls, settings: Settings) -> str | None:
+        """Return why it cannot serve with some settings on this machine, None when it can.
+
+        Called in the arbiter, before anything is forked for them, and by `prefork --check-config`; so what may
+        not be installed is looked for, and not imported.
+
+        Args:
+            settings: the resolved settings.
+        """
+
+    @classmethod
     def refuses(cls, app: object) -> str | None:
         """Return why an application cannot be served, None when it can; only asked when `interface` is OTHER.
 

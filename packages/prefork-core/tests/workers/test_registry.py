@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 from distributions import WORKER, installed
 
 from prefork.errors import ConfigError
-from prefork.settings import load
+from prefork.settings import Settings, load
 from prefork.workers import registry
 
 if TYPE_CHECKING:
@@ -52,6 +53,32 @@ def test_a_name_that_two_distributions_claim_is_refused_and_both_are_named(tmp_p
         pytest.raises(ConfigError, match="'own-c' is claimed by dist_one and dist_two"),
     ):
         registry.find("own-c")
+
+
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [
+        (
+            "return None if settings.keepalive else 'a clock (pip install clock)'",
+            "a clock (pip install clock)",
+        ),
+        ("raise OSError('no disk')", "no disk"),
+    ],
+)
+def test_a_class_that_cannot_serve_with_the_settings_says_why(tmp_path: Path, lacks: str, said: str) -> None:
+    source = f"{GOOD}\nclass Needy(Own):\n    @classmethod\n    def lacks(cls, settings): {lacks}\n"
+    needy = Settings(worker_class="registry_lacks:Needy", keepalive=0.0)
+    own = Settings(worker_class="registry_lacks:Own", keepalive=0.0)
+    with installed(tmp_path, "registry_lacks", source):
+        with pytest.raises(ConfigError, match=re.escape(f"'registry_lacks:Needy' cannot serve: {said}")):
+            registry.serving(needy)
+        assert registry.serving(own).__name__ == "Own"
+
+
+def test_a_class_that_can_serve_with_the_settings_does(tmp_path: Path) -> None:
+    source = f"{GOOD}\nclass Needy(Own):\n    lacks = classmethod(lambda cls, settings: None)\n"
+    with installed(tmp_path, "registry_has", source):
+        assert registry.serving(Settings(worker_class="registry_has:Needy")).__name__ == "Needy"
 
 
 @pytest.mark.parametrize("separator", [":", "."])

@@ -136,7 +136,7 @@ def check(settings: Settings) -> Checked:
         autoreload.check_installed()
     memory.check(settings)
     return Checked(
-        registry.find(registry.chosen(settings.worker_class, settings.threads)),
+        registry.serving(settings),
         identity.owner(settings.user, settings.group),
         _count(settings),
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from importlib.metadata import EntryPoint
 
-    from prefork.settings import Loaded
+    from prefork.settings import Loaded, Settings
 
 GROUP: Final = "prefork.workers"
 
@@ -91,6 +91,26 @@ def chosen(name: str, threads: int) -> str:
         threads: how many threads each worker has.
     """
     return "gthread" if name == "sync" and threads > 1 else name
+
+
+def serving(settings: Settings) -> type[Worker]:
+    """Return the worker class that serves with some settings.
+
+    Args:
+        settings: the resolved settings.
+
+    Raises:
+        ConfigError: there is none of the name, or it cannot be used, or not with these settings.
+    """
+    name = chosen(settings.worker_class, settings.threads)
+    worker = find(name)
+    try:
+        why = worker.lacks(settings)
+    except Exception as error:
+        raise ConfigError(f"worker class {name!r} cannot serve: {_described(error)}") from error
+    if why is not None:
+        raise ConfigError(f"worker class {name!r} cannot serve: {why}")
+    return worker
 
 
 def installed() -> list[Installed]:
