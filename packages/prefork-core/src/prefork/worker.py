@@ -369,8 +369,8 @@ class Worker(ABC):
     def lacks(cls, settings: Settings) -> str | None:
         """Return why it cannot serve with some settings on this machine, None when it can.
 
-        Called in the arbiter, before anything is forked for them, and by `prefork --check-config`; so what may
-        not be installed is looked for, and not imported.
+        Called in the arbiter, before anything is forked for them, and by `prefork --check-config`; so what
+        may not be installed is looked for, and not imported.
 
         Args:
             settings: the resolved settings.
