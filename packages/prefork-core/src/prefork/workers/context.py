@@ -24,6 +24,7 @@ from prefork.workers.greens import Greens
 from prefork.workers.ledger import Ledger
 from prefork.workers.reception import Reception
 from prefork.workers.threads import Threads
+from prefork.wsgi.application import Application
 from prefork.wsgi.queueing import Queueing
 from prefork.wsgi.requesthooks import RequestHooks
 from prefork.wsgi.serve import Service
@@ -227,15 +228,16 @@ class WorkerContext:
             log=self.log,
             count=self._count_shed,
         )
+        hooks, takeovers = self._request_hooks(), takeovers or Takeovers()
+        application = Application(self.app, forward, hooks, takeovers, sendfile=settings.sendfile)
         return Service(
-            self.app,
+            application.answer,
             settings,
-            forward,
             queueing,
             self.log,
             access,
-            self._request_hooks(),
-            takeovers or Takeovers(),
+            hooks,
+            takeovers,
             keepalive=keepalive,
             milestones=self._milestones(),
             wait=wait,

@@ -313,6 +313,12 @@ class Connection:
             self.moved(len(piece))
         return piece is not None
 
+    def forget_unsent(self) -> None:
+        """Drop what waits to be sent; it does not count as sent either."""
+        if self.response is not None:
+            self.response.sent = max(self.response.sent - self.stream.left, 0)
+        self.stream.drop()
+
     def reset(self) -> None:
         """Forget the request that was served."""
         self.fresh = False

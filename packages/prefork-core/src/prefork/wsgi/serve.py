@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Serving WSGI: what happens to a connection when it can be read, written, or is late.
+"""What happens to a connection when it can be read, written, or is late, whatever the application is.
 
-This is the one place that calls the application. It never waits for a client that has not sent a
-whole head, or that has not taken a finished response: it says what to wait for, and whoever runs the
-poll set calls again. So half a request costs no thread.
+It never waits for a client that has not sent a whole head, or that has not taken a finished response: it
+says what to wait for, and whoever runs the poll set calls again. So half a request costs no thread.
 """
 
 from __future__ import annotations
@@ -12,13 +11,12 @@ from enum import Enum
 from itertools import count
 from math import inf
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from prefork.errors import ClientDisconnected, ClientStalled, ProtocolError
-from prefork.http.framing import BY_CLOSE, BY_NOTHING, asks_upgrade
+from prefork.http.framing import BY_CLOSE
 from prefork.http.states import READING_BODY, READING_DONE, READING_TAKEN, WRITING_DONE, WRITING_HEAD
 from prefork.net.clock import http_date
-from prefork.net.stream import rest_of
 from prefork.observe.access import Exchange
 from prefork.wsgi.bodies import HELD_ALWAYS, BodyRoom
 from prefork.wsgi.connection import (
@@ -31,23 +29,20 @@ from prefork.wsgi.connection import (
     AWAITS_THREAD,
     Connection,
 )
-from prefork.wsgi.environ import make_environ
 from prefork.wsgi.input import Input
-from prefork.wsgi.response import FileWrapper, Response
-from prefork.wsgi.takeover import is_normal_end
-from prefork.wsgi.watch import EXTEND_DEADLINE
+from prefork.wsgi.response import Response
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Mapping
 
     from prefork.http import Request
-    from prefork.http.forwarded import ForwardPolicy
-    from prefork.net.stream import FilePart, Wait
+    from prefork.net.stream import Wait
     from prefork.observe.access import AccessLog
     from prefork.settings import Settings
     from prefork.wsgi.queueing import Queueing
     from prefork.wsgi.requesthooks import RequestHooks
+    from prefork.wsgi.response import Out
     from prefork.wsgi.takeover import Takeovers
     from prefork.wsgi.watch import Watch
 
@@ -87,12 +82,11 @@ WANTS_CLOSE: Final = Wants.CLOSE
 
 
 class Service:
-    """An application and how it is served, for one worker.
+    """How an application is served, for one worker.
 
     Args:
-        app: the WSGI callable.
+        answer: calls the application for a request; may raise anything.
         settings: the resolved settings.
-        forward: what proxies may say.
         queueing: measures how long requests wait, and says when it was too long.
         log: the error log.
         access: the access log, None for none.
@@ -105,9 +99,8 @@ class Service:
 
     def __init__(  # noqa: PLR0913 (each is another seam)
         self,
-        app: Callable[..., Any],
+        answer: Callable[[Connection, Response, Watch], None],
         settings: Settings,
-        forward: ForwardPolicy,
         queueing: Queueing,
         log: logging.Logger,
         access: AccessLog | None,
@@ -122,8 +115,7 @@ class Service:
         self.body_timeout = settings.body_timeout
         self.write_timeout = settings.write_timeout
         self.min_rate = settings.min_rate
-        self._app = app
-        self._forward = forward
+        self._answer = answer
         self._queueing = queueing
         self._log = log
         self._access = access
@@ -135,7 +127,6 @@ class Service:
         self._keepalive = keepalive
         self.keeps = keepalive > 0
         self.server = settings.server_header
-        self._sendfile = settings.sendfile
         self._room = BodyRoom(settings.body_memory)
         self.queue_timeout = queueing.limit or inf
         self._milestones = milestones
@@ -210,16 +201,26 @@ class Service:
             watch: that of the calling thread.
         """
         conn.watch = watch
-        if self._queueing.measures:
-            queued = conn.queued = self._queueing.measure(conn)
-            if queued is not None:
-                watch.queued(queued)
-                if queued > self.queue_timeout:
-                    return self._turn_away(conn)
-        self._respond(conn, watch)
-        if conn.reserved:
-            self._release(conn)
-        return self._responded(conn)
+        if self._queueing.measures and self.is_late(conn, watch):
+            return self._turn_away(conn)
+        response = self.begin(conn, watch, conn)
+        try:
+            self._answer(conn, response, watch)
+        except BaseException as error:
+            # sys.exit() in a view, or a CancelledError that it lets out, must not end the worker, which has
+            # other clients.
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            self.failed(conn, error)
+        return self.ended(conn, response, watch)
+
+    def is_late(self, conn: Connection, watch: Watch) -> bool:
+        """Measure how long a request has waited; return whether that was too long."""
+        queued = conn.queued = self._queueing.measure(conn)
+        if queued is None:
+            return False
+        watch.queued(queued)
+        return queued > self.queue_timeout
 
     def waited(self, conn: Connection) -> Wants:
         """Go on with a connection that has its turn, but without the application.
@@ -343,36 +344,46 @@ class Service:
 
     # The application
 
-    def _respond(self, conn: Connection, watch: Watch) -> None:
-        """Call the application and send what it answers, as far as the client takes it."""
+    def begin(self, conn: Connection, watch: Watch, out: Out) -> Response:
+        """Begin to answer the request that has come on a connection; return the response.
+
+        Args:
+            conn: the connection.
+            watch: of who answers.
+            out: takes the bytes of the response.
+        """
         request = conn.http.request
         assert request is not None
         watch.begin(request, monotonic(), conn.client)
-        response = conn.response = Response(conn.http, conn, self)
-        try:
-            forwarded = self._forward.apply(request, conn.peer.address)
-            body = Input(conn.read_body) if request.content_length else _NO_BODY
-            environ = conn.environ = make_environ(conn.base, request, conn.peer, forwarded, body)
-            environ[EXTEND_DEADLINE] = watch.extend_deadline
-            if self._hooks is not None:
-                self._hooks.before(request)
-            # The first question is enough nearly always, and costs no call.
-            if "HTTP_UPGRADE" in request.fields and asks_upgrade(request):
-                self._call_with_socket(conn, environ, response, watch)
-            else:
-                self._call(self._app, conn, environ, response)
-        except ClientDisconnected as error:
+        response = conn.response = Response(conn.http, out, self)
+        return response
+
+    def failed(self, conn: Connection, error: BaseException) -> None:
+        """Note that a request could not be answered as it should, and tell the client if that is possible.
+
+        Args:
+            conn: its connection.
+            error: the reason; to be called while it is handled.
+        """
+        if isinstance(error, ClientDisconnected):
             self._client_failed(conn, error)
-        except ProtocolError as error:
+        elif isinstance(error, ProtocolError):
             conn.outcome = "rejected"
             self._log.info("rejected from %s: %s", conn.peer.address or "unix", error.message)
             self._send_error(conn, error.status)
-        except BaseException as error:
-            # sys.exit() in a view, or a CancelledError that it lets out, must not end the worker, which has
-            # other clients.
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            self._application_failed(conn, request)
+        else:
+            self._application_failed(conn)
+
+    def ended(self, conn: Connection, response: Response, watch: Watch) -> Wants:
+        """Note that the application has answered a request, or given it up.
+
+        Args:
+            conn: its connection.
+            response: from `begin`.
+            watch: given to it.
+        """
+        request = conn.http.request
+        assert request is not None
         if response.fault:
             self._log.warning(
                 "%s %s: the application sent %s bytes than its Content-Length",
@@ -383,71 +394,9 @@ class Service:
         if self._hooks is not None and conn.environ is not None:
             self._hooks.after(request, conn.environ, response)
         watch.end()
-
-    def _call_with_socket(
-        self, conn: Connection, environ: dict[str, Any], response: Response, watch: Watch
-    ) -> None:
-        """Call the application with the socket within its reach."""
-
-        def app(environ: dict[str, Any], start_response: Any) -> Any:
-            body = self._app(environ, start_response)
-            if conn.http.reading is not READING_TAKEN:
-                return body
-            close = getattr(body, "close", None)
-            if close is not None:
-                close()
-            return iter(())
-
-        self._takeovers.offer(conn, environ, response, watch)
-        try:
-            self._call(app, conn, environ, response)
-        except BaseException as error:
-            if not self._takeovers.over(conn) or not is_normal_end(error):
-                raise
-        else:
-            self._takeovers.over(conn)
-
-    def _call(
-        self, app: Callable[..., Any], conn: Connection, environ: dict[str, Any], response: Response
-    ) -> None:
-        body = app(environ, response.start)
-        kind = type(body)
-        try:
-            if kind is list or kind is tuple:
-                response.send_list(body)
-                return
-            if kind is FileWrapper and self._send_file(conn, response, body):
-                conn.close_body, body = body.close, None
-                return
-            response.send_iterable(body)
-        finally:
-            close = getattr(body, "close", None)
-            if close is not None:
-                close()
-
-    def _send_file(self, conn: Connection, response: Response, body: FileWrapper) -> bool:
-        """Send a regular file by sendfile; return False when that is not possible."""
-        if not self._sendfile or conn.http.writing is not WRITING_HEAD or response.head is None:
-            return False
-        part = rest_of(body.filelike)
-        if part is None:
-            return False
-        conn.send(response.begin_raw(part.count))
-        if conn.http.framing is not BY_NOTHING:
-            part.count = min(part.count, conn.http.missing)
-            response.sent_raw(part.count)
-            self._flush_file(conn, part)
-        response.finish()
-        return True
-
-    def _flush_file(self, conn: Connection, part: FilePart) -> None:
-        try:
-            conn.stream.send_file(part)
-        except ClientDisconnected:
-            raise
-        except OSError:
-            self._forget_unsent(conn)
-            raise
+        if conn.reserved:
+            self._release(conn)
+        return self._responded(conn)
 
     def _client_failed(self, conn: Connection, error: ClientDisconnected) -> None:
         """The client went away or stalled; the application could do nothing about it."""
@@ -456,10 +405,12 @@ class Service:
         self._log.info("%s by %s: %s", conn.outcome, conn.peer.address or "unix", error)
         if not (error.status and self._send_error(conn, error.status)):
             self._cut(conn)
-            self._forget_unsent(conn)
+            conn.forget_unsent()
 
-    def _application_failed(self, conn: Connection, request: Request) -> None:
+    def _application_failed(self, conn: Connection) -> None:
         """The application raised: a 500, or a response that visibly breaks off."""
+        request = conn.http.request
+        assert request is not None
         self._log.exception("error in the application: %s %s", request.method, request.target)
         if conn.http.writing is WRITING_DONE and conn.http.reading is not READING_TAKEN:
             return  # the client has its answer; only close() has raised
@@ -476,12 +427,6 @@ class Service:
         conn.outcome = "error"
         conn.watch.failed()
         return self._gone(conn)
-
-    def _forget_unsent(self, conn: Connection) -> None:
-        """Drop what waits to be sent; it does not count as sent either."""
-        if conn.response is not None:
-            conn.response.sent = max(conn.response.sent - conn.stream.left, 0)
-        conn.stream.drop()
 
     def _cut(self, conn: Connection) -> None:
         """Give up a response that has begun, in a way that does not look like its end."""
@@ -576,7 +521,7 @@ class Service:
             if conn.outcome == "ok":
                 conn.outcome = "aborted"
             conn.http.abort()
-            self._forget_unsent(conn)
+            conn.forget_unsent()
             self._end_exchange(conn)
         return WANTS_CLOSE
 
