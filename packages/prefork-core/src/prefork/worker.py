@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     import logging
     import socket
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import BinaryIO
 
+    from prefork.http import Request
     from prefork.http.forwarded import Forwarded
     from prefork.settings import Settings
     from prefork.settings.kinds import Kind
@@ -32,6 +34,8 @@ __all__ = [
     "Accepted",
     "Arrival",
     "Context",
+    "Exchange",
+    "Exchanges",
     "Greenlets",
     "Group",
     "Interface",
@@ -263,6 +267,156 @@ class Reception(Protocol):
         """Close all listeners and connections: the last that a worker does."""
 
 
+class Exchange(Protocol):
+    """A request and its response, over prefork's HTTP, for a worker with an event loop.
+
+    No method waits. Where one would have to, `wake` is called when it need not any more.
+    """
+
+    wake: Callable[[], object]
+    """To be set by the worker: called when `read` has something, when the client is no longer behind, and
+    when it is gone. It may be called for no reason, and calls no method of the exchange itself."""
+
+    @property
+    def request(self) -> Request:
+        """The head of the request."""
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """Address and port of the other end of the connection, "" and 0 on a Unix socket."""
+
+    @property
+    def server(self) -> tuple[str, int] | None:
+        """Host and port of the listener; None on a Unix socket."""
+
+    def forwarded(self) -> Forwarded:
+        """Return what a trusted proxy says of the request; of anybody else nothing is believed.
+
+        Raises:
+            ProtocolError: the fields contradict each other, or one of them is to be refused: see `fail`.
+        """
+
+    def extend_deadline(self, seconds: float) -> None:
+        """Say that the request may take so long from now on, whatever `request_timeout` is.
+
+        Raises:
+            ValueError: that is no time.
+        """
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client sends no more, or has gone away; noticed when it happens."""
+
+    def read(self, limit: int = 65536) -> bytes | None:
+        """Return bytes of the request's body, b"" at its end, None when none have arrived yet.
+
+        Args:
+            limit: return so many at most.
+
+        Raises:
+            ClientDisconnected: an OSError; the client went away, stalled or broke its body.
+        """
+
+    def start(self, status: str, fields: list[tuple[str, str]]) -> None:
+        """Begin the response; it goes out with the first bytes of body.
+
+        Args:
+            status: "200 OK".
+            fields: names and values of latin-1 characters.
+
+        Raises:
+            ValueError, TypeError: status or fields break the rules.
+            AssertionError: it has begun already.
+        """
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of body, however many. Should not be called while the client `is_behind`.
+
+        Raises:
+            ClientDisconnected: an OSError; the client went away, or takes the response too slowly.
+            AssertionError: the response was not begun.
+        """
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits for the client that the application should too, until `wake` is called."""
+
+    def finish(self, data: bytes = b"") -> None:
+        """End the response, and with it the exchange.
+
+        Args:
+            data: the last bytes of body. If they are all, they go out with the head in one write.
+
+        Raises:
+            As `write`.
+        """
+
+    def finish_with_file(self, file: BinaryIO) -> None:
+        """Send what is left of a file as the whole body, and end the exchange; the file is closed later.
+
+        A regular file is sent by sendfile(2), however long it is. Any other is read here.
+
+        Raises:
+            OSError: the client went away, or the file cannot be read. The exchange has failed with it.
+        """
+
+    def fail(self, error: BaseException) -> None:
+        """Give the exchange up, because the application has raised, or its request is to be refused.
+
+        Args:
+            error: the reason. A `ProtocolError` is answered with its status, and all else, if the client is
+                still there, logged and answered with 500. A response that has begun visibly breaks off.
+        """
+
+    def take_over(self) -> tuple[socket.socket, bytes]:
+        """Take the connection, to speak another protocol on it.
+
+        Returns:
+            The connected socket, non-blocking and the caller's, who closes it and then calls `left`; and what
+            has arrived behind the request.
+
+        Raises:
+            RuntimeError: the response has begun.
+        """
+
+    def left(self) -> None:
+        """Say that a connection that was taken over is closed, which ends the exchange."""
+
+
+class Exchanges(Protocol):
+    """Requests for a worker with an event loop, over prefork's HTTP.
+
+    No method waits. All deadlines, the access log, hooks, counters and the end of connections when the worker
+    stops are seen to. What an application does after its response is not waited for.
+    """
+
+    @property
+    def fd(self) -> int:
+        """A descriptor that is readable while `turn` has something to do, to be watched by the event loop."""
+
+    def begin(self) -> None:
+        """Take connections from now on. Says `Context.ready`."""
+
+    def turn(self) -> None:
+        """Do what there is to do.
+
+        To be called when `fd` is readable, and `within` seconds after the last call at the latest: also
+        before `begin`, since the worker may be told to stop while its application starts. If it is not
+        called the worker counts as blocked, and is killed after `timeout`.
+        """
+
+    @property
+    def within(self) -> float:
+        """Seconds after which `turn` is to be called again at the latest."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the worker has drained, or its time is up: then `run` is to return. Ask after each turn."""
+
+    def close(self) -> None:
+        """Close all listeners and connections: the last that a worker does."""
+
+
 class Context(Protocol):
     """What prefork gives a worker. Nothing outside of this protocol is promised."""
 
@@ -310,6 +464,15 @@ class Context(Protocol):
 
     def reception(self) -> Reception:
         """Return the way to new connections, for a worker with an event loop; to be called once."""
+
+    def exchanges(self, answer: Callable[[Exchange], object], soon: Callable[[float], object]) -> Exchanges:
+        """Return the way to requests, for a worker with an event loop; to be called once.
+
+        Args:
+            answer: called in a turn with each request. It waits for nothing, and may finish the exchange or
+                see that this is done later. What it raises fails the exchange.
+            soon: called, outside of turns, to have the next one earlier than was said: in so many seconds.
+        """
 
     def serve_one_by_one(self) -> None:
         """Serve the WSGI application in this thread, a connection for each request; return when drained.

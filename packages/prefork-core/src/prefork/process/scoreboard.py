@@ -246,6 +246,12 @@ class ThreadRecord:
         """Count a request that had no record of its own."""
         self._ints[_REQUESTS] += 1
 
+    def add(self, other: ThreadRecord) -> None:
+        """Count what another record has counted, which is not on the page."""
+        for word in (_REQUESTS, _ERRORS, _MEASURED):
+            self._ints[word] += other._ints[word]
+        self._floats[_QUEUED] += other._floats[_QUEUED]
+
     def count_error(self) -> None:
         """Count the request in hand as one that was answered with an error of the worker's own."""
         self._ints[_ERRORS] += 1

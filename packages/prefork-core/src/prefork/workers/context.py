@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
-from functools import partial
+from functools import cached_property, partial
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from prefork.supervisor.messages import Report
 from prefork.worker import StopReason
 from prefork.workers.alone import Alone
 from prefork.workers.blocking import Blocking
+from prefork.workers.exchanges import Exchanges
 from prefork.workers.greens import Greens
 from prefork.workers.ledger import Ledger
 from prefork.workers.reception import Reception
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from prefork.process.scoreboard import Slot
     from prefork.settings import Settings
     from prefork.worker import Accepted, Greenlets
+    from prefork.workers.exchanges import Exchange
 
 
 class WorkerContext:
@@ -219,7 +221,7 @@ class WorkerContext:
             ConfigError: the settings about proxies contradict themselves.
         """
         settings = self.settings
-        forward = self._forward_policy()
+        forward = self.forward
         access = self._logs.access
         queueing = Queueing(
             settings.queue_timeout,
@@ -228,7 +230,7 @@ class WorkerContext:
             log=self.log,
             count=self._count_shed,
         )
-        hooks, takeovers = self._request_hooks(), takeovers or Takeovers()
+        hooks, takeovers = self.request_hooks, takeovers or Takeovers()
         application = Application(self.app, forward, hooks, takeovers, sendfile=settings.sendfile)
         return Service(
             application.answer,
@@ -243,7 +245,13 @@ class WorkerContext:
             wait=wait,
         )
 
-    def _forward_policy(self) -> ForwardPolicy:
+    @cached_property
+    def forward(self) -> ForwardPolicy:
+        """What proxies may say.
+
+        Raises:
+            ConfigError: the settings about proxies contradict themselves.
+        """
         settings = self.settings
         try:
             return ForwardPolicy(
@@ -258,9 +266,15 @@ class WorkerContext:
     def reception(self) -> Reception:
         """See `prefork.worker.Context`."""
         ledger = Ledger(self.slot, self._logs.access, self._milestones())
-        reception = Reception(self, ledger, self._forward_policy())
+        reception = Reception(self, ledger, self.forward)
         self.on_abort = reception.aborted
         return reception
+
+    def exchanges(self, answer: Callable[[Exchange], object], soon: Callable[[float], object]) -> Exchanges:
+        """See `prefork.worker.Context`."""
+        exchanges = Exchanges(self, answer, soon)
+        self.on_abort = exchanges.aborted
+        return exchanges
 
     def accept(self) -> Accepted | None:
         """See `prefork.worker.Context`."""
@@ -286,7 +300,9 @@ class WorkerContext:
         self.on_abort = servant.aborted
         servant.run()
 
-    def _request_hooks(self) -> RequestHooks | None:
+    @property
+    def request_hooks(self) -> RequestHooks | None:
+        """What runs the hooks of each request, None when there are none."""
         hooks = self._hooks
         if hooks.pre_request is None and hooks.post_request is None:
             return None

@@ -26,7 +26,7 @@ from prefork.worker import StopReason
 from prefork.workers.acceptor import DRAINING, LEFT, NO, QUEUE_GRACE, Acceptor
 from prefork.workers.arrivals import Arrivals
 from prefork.wsgi.connection import AWAITS_FIRST_BYTE
-from prefork.wsgi.serve import WANTS_CALL, WANTS_CLOSE, WANTS_READ, WANTS_TURN
+from prefork.wsgi.serve import WANTS_CALL, WANTS_CLOSE, WANTS_NOTHING, WANTS_READ, WANTS_TURN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -151,15 +151,15 @@ class Loop(Generic[Leader]):
 
     def turn(self, leader: Leader) -> Lost:
         """Wait for something and serve it."""
-        return self.handle(self._poller.wait(self._patience()), leader)
+        return self.handle(self._poller.wait(self.patience()), leader)
 
     def wait(self) -> list[tuple[int, int]]:
         """Wait until something is ready or due; return what is ready."""
-        return self._poller.wait(self._patience())
+        return self._poller.wait(self.patience())
 
     def wait_for_all(self) -> list[tuple[int, int]]:
         """Do so as one that must not call the application, and for a little while only."""
-        return self._poller.wait(min(self._patience(for_all=True), _ATTENTION))
+        return self._poller.wait(min(self.patience(for_all=True), _ATTENTION))
 
     def handle(self, events: list[tuple[int, int]], leader: Leader | None) -> Lost:
         """Serve what is ready.
@@ -243,7 +243,7 @@ class Loop(Generic[Leader]):
             self.acceptor.balance()
         return True
 
-    def _patience(self, *, for_all: bool = False) -> float:
+    def patience(self, *, for_all: bool = False) -> float:
         """Return how long there is nothing to do unless something arrives, in seconds.
 
         Args:
@@ -284,6 +284,9 @@ class Loop(Generic[Leader]):
             conn.turn_since = monotonic()
             self.turns.append(conn)
             return
+        if wants is WANTS_NOTHING:
+            self._unwatch(conn)
+            return
         events = READ if wants is WANTS_READ else WRITE
         if conn.watched != events:
             watched, conn.watched = conn.watched, events
@@ -294,10 +297,18 @@ class Loop(Generic[Leader]):
         # muted, which waits for `_lock`.
         self._parked[conn.stream.fd] = conn
 
-    def _close(self, conn: Connection) -> None:
+    def unpark(self, conn: Connection) -> None:
+        """Wait for nothing on a connection until it is placed again."""
+        self._parked.pop(conn.stream.fd, None)
+
+    def _unwatch(self, conn: Connection) -> None:
         if conn.watched:
-            # Closing would be enough, unless the application has forked and its child holds a copy.
             self._poller.forget(conn.stream.fd)
+            conn.watched = 0
+
+    def _close(self, conn: Connection) -> None:
+        # Closing would be enough, unless the application has forked and its child holds a copy.
+        self._unwatch(conn)
         conn.stream.close()
         self._open.discard(conn)
         self.acceptor.closed()

@@ -134,20 +134,32 @@ class Application:
         part = rest_of(body.filelike)
         if part is None:
             return False
-        conn.send(response.begin_raw(part.count))
-        if conn.http.framing is not BY_NOTHING:
-            part.count = min(part.count, conn.http.missing)
-            response.sent_raw(part.count)
-            _flush_file(conn, part)
-        response.finish()
+        send_part(conn, response, part)
         return True
 
 
-def _flush_file(conn: Connection, part: FilePart) -> None:
-    try:
-        conn.stream.send_file(part)
-    except ClientDisconnected:
-        raise
-    except OSError:
-        conn.forget_unsent()
-        raise
+def send_part(conn: Connection, response: Response, part: FilePart) -> None:
+    """Send a part of a file as the whole body of a response.
+
+    Args:
+        conn: the connection.
+        response: the response, whose head has not gone out.
+        part: of which file; it stays open until `conn.close_body` is called.
+
+    Raises:
+        ClientDisconnected: the client went away.
+        OSError: the file cannot be read, or has become shorter.
+    """
+    head = response.begin_raw(part.count)
+    conn.stream.send(head)
+    if conn.http.framing is not BY_NOTHING:
+        part.count = min(part.count, conn.http.missing)
+        response.sent_raw(part.count)
+        try:
+            conn.stream.send_file(part)
+        except ClientDisconnected:
+            raise
+        except OSError:
+            conn.forget_unsent()
+            raise
+    response.finish()

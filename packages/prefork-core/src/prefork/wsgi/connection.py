@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prefork.net.stream import Wait
     from prefork.wsgi.environ import Peer
     from prefork.wsgi.response import Response
+    from prefork.wsgi.serve import Wants
 
 _PIECE: Final = 16 * 1024
 """Bytes from which on a piece of a held body stays as it came: small ones cost more than they hold."""
@@ -77,6 +78,22 @@ class Hears(Protocol):
         """Note that the request is answered with an error of the worker's own."""
 
 
+class Answers(Protocol):
+    """An application that has a request of a connection, but no thread that waits for the client.
+
+    Each method says what the connection wants next, as those of `prefork.wsgi.serve.Service`.
+    """
+
+    def readable(self) -> Wants:
+        """Take what has arrived."""
+
+    def writable(self) -> Wants:
+        """Go on sending."""
+
+    def expired(self) -> Wants:
+        """End the wait for the client, whose deadline has passed."""
+
+
 class Connection:
     """A client connection.
 
@@ -105,6 +122,8 @@ class Connection:
         refused: the status of the error response sent in place of the application's, 0 for none.
         refused_bytes: how many bytes the body of that had.
         watch: that of the thread that calls the application.
+        answers: who is told of its events while the request is with an application that an event loop calls;
+            None while it is not.
     """
 
     __slots__ = (
@@ -113,6 +132,7 @@ class Connection:
         "_collected",
         "_pace",
         "_terms",
+        "answers",
         "base",
         "began",
         "client",
@@ -162,6 +182,7 @@ class Connection:
         self.reserved = 0
         self.refused = 0
         self.refused_bytes = 0
+        self.answers: Answers | None = None
         self.watch: Hears
 
     def await_body(self) -> None:
@@ -237,25 +258,36 @@ class Connection:
         Raises:
             ClientDisconnected: the client went away, stalled, or broke its body.
         """
+        while True:
+            found = self.take_body(limit)
+            if found is not None:
+                self.watch.progress()
+                return found
+            self._receive_body()
+
+    def take_body(self, limit: int) -> bytes | None:
+        """Return up to `limit` bytes of body that have arrived, b"" at its end, None when none have.
+
+        Raises:
+            ClientDisconnected: the client went away, or broke its body.
+        """
         if self._ahead:
             piece = self._ahead[0]
             if len(piece) <= limit:
                 return self._ahead.pop(0)
             self._ahead[0] = piece[limit:]
             return piece[:limit]
-        while True:
-            try:
-                found = self.http.read_body(limit)
-            except ProtocolError as error:
-                raise ClientDisconnected(
-                    f"the request body is broken: {error.message}", error.status
-                ) from error
-            if found is not None:
-                self.watch.progress()
-                return found
-            self._receive_body()
+        try:
+            return self.http.read_body(limit)
+        except ProtocolError as error:
+            raise ClientDisconnected(f"the request body is broken: {error.message}", error.status) from error
 
-    def _receive_body(self) -> None:
+    def pull_body(self) -> bool:
+        """Receive what has arrived of the body; return False if nothing has, and begin to wait for it.
+
+        Raises:
+            ClientDisconnected: the client went away.
+        """
         interim = self.http.take_continue()
         if interim:
             self.stream.send(interim)
@@ -264,15 +296,33 @@ class Connection:
             # Also when nothing is to be waited for: what the application did is not the client's fault.
             self.await_body()
         if data is None:
-            self.watch.waiting(self.deadline, to_write=False)
-            if not self._terms.wait(self.stream.fd, self.deadline, to_write=False):
-                self.watch.progress()  # what the application does about it is its own time
-                self.http.persistent = False
-                raise ClientStalled("the client sends its body too slowly", 408)
-            data = self.stream.receive()
+            return False
+        self.moved(len(data))
+        self.http.feed(data)
+        return True
+
+    def _receive_body(self) -> None:
+        if self.pull_body():
+            return
+        self.watch.waiting(self.deadline, to_write=False)
+        if not self._terms.wait(self.stream.fd, self.deadline, to_write=False):
+            self.watch.progress()  # what the application does about it is its own time
+            raise self.stalled(to_write=False)
+        data = self.stream.receive()
         if data is not None:
             self.moved(len(data))
             self.http.feed(data)
+
+    def stalled(self, *, to_write: bool) -> ClientStalled:
+        """Return the error of a client that was waited for in vain; the connection will close.
+
+        Args:
+            to_write: whether it should have taken bytes; else sent some.
+        """
+        if to_write:
+            return ClientStalled("the client takes the response too slowly")
+        self.http.persistent = False
+        return ClientStalled("the client sends its body too slowly", 408)
 
     def send(self, data: bytes) -> None:
         """Send response bytes; waits only for a client that is far behind.
@@ -301,7 +351,7 @@ class Connection:
             self.watch.waiting(self.deadline, to_write=True)
             if not self._terms.wait(stream.fd, self.deadline, to_write=True):
                 self.watch.progress()
-                raise ClientStalled("the client takes the response too slowly")
+                raise self.stalled(to_write=True)
             before = stream.taken
             stream.flush()
             self.moved(stream.taken - before)

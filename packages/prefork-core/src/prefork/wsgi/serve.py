@@ -69,6 +69,8 @@ class Wants(Enum):
     """Call `Service.proceed` soon: another request is here already, but others come first."""
     CALL = "call"
     """Call `Service.respond`, in a thread that can wait for the application."""
+    NOTHING = "nothing"
+    """It is with an application that is in no need of its client; it will be placed again."""
     CLOSE = "close"
     """Close it."""
 
@@ -78,6 +80,7 @@ WANTS_READ: Final = Wants.READ
 WANTS_WRITE: Final = Wants.WRITE
 WANTS_TURN: Final = Wants.TURN
 WANTS_CALL: Final = Wants.CALL
+WANTS_NOTHING: Final = Wants.NOTHING
 WANTS_CLOSE: Final = Wants.CLOSE
 
 
@@ -153,6 +156,8 @@ class Service:
 
     def readable(self, conn: Connection) -> Wants:
         """Take what has arrived."""
+        if conn.answers is not None:
+            return conn.answers.readable()
         try:
             data = conn.stream.receive()
         except ClientDisconnected:
@@ -201,8 +206,8 @@ class Service:
             watch: that of the calling thread.
         """
         conn.watch = watch
-        if self._queueing.measures and self.is_late(conn, watch):
-            return self._turn_away(conn)
+        if self.is_late(conn, watch):
+            return self.turn_away(conn)
         response = self.begin(conn, watch, conn)
         try:
             self._answer(conn, response, watch)
@@ -215,7 +220,9 @@ class Service:
         return self.ended(conn, response, watch)
 
     def is_late(self, conn: Connection, watch: Watch) -> bool:
-        """Measure how long a request has waited; return whether that was too long."""
+        """Return whether a request has waited for too long, if that is wanted to be known."""
+        if not self._queueing.measures:
+            return False
         queued = conn.queued = self._queueing.measure(conn)
         if queued is None:
             return False
@@ -232,13 +239,13 @@ class Service:
         if wants is not WANTS_CALL or monotonic() < conn.turn_since + self.queue_timeout:
             return wants
         conn.queued = self._queueing.measure(conn)
-        return self._turn_away(conn)
+        return self.turn_away(conn)
 
     def sample(self) -> None:
         """Measure how long the next request has waited."""
         self._queueing.measures = True
 
-    def _turn_away(self, conn: Connection) -> Wants:
+    def turn_away(self, conn: Connection) -> Wants:
         """Answer 503 without the application; the connection stays (RFC 9110 §15.6.4)."""
         conn.outcome = "shed"
         self._queueing.turn_away(conn)
@@ -263,6 +270,8 @@ class Service:
 
     def writable(self, conn: Connection) -> Wants:
         """Go on sending what the client did not take before."""
+        if conn.answers is not None:
+            return conn.answers.writable()
         stream = conn.stream
         before = stream.taken
         try:
@@ -276,6 +285,8 @@ class Service:
 
     def expired(self, conn: Connection) -> Wants:
         """End the wait of a connection whose deadline has passed."""
+        if conn.answers is not None:
+            return conn.answers.expired()
         if conn.waits is AWAITS_HEAD or conn.waits is AWAITS_BODY:
             conn.outcome = "timeout"
             return self._refuse(conn, 408, f"timeout waiting for the {conn.waits.value}")
@@ -397,6 +408,19 @@ class Service:
         if conn.reserved:
             self._release(conn)
         return self._responded(conn)
+
+    def left(self, conn: Connection, response: Response, watch: Watch) -> None:
+        """Note that an application has left a connection that it had taken over; it is to be closed.
+
+        Args:
+            conn: the connection.
+            response: from `begin`.
+            watch: given to it.
+        """
+        if self._hooks is not None and conn.environ is not None and conn.http.request is not None:
+            self._hooks.after(conn.http.request, conn.environ, response)
+        watch.end()
+        self._end_exchange(conn)
 
     def _client_failed(self, conn: Connection, error: ClientDisconnected) -> None:
         """The client went away or stalled; the application could do nothing about it."""

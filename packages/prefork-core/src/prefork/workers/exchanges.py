@@ -1,0 +1,435 @@
+# SPDX-License-Identifier: MIT
+"""Requests that are answered by an event loop: prefork's HTTP for a worker class that has such a loop.
+
+The poll set of `workers.loop` is one descriptor of the event loop, and takes its turn when that is readable.
+A request is handed over when its head is there; from then on its connection is watched for what the
+application waits for. For one thread.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from prefork.errors import ClientDisconnected
+from prefork.http.states import WRITING_DONE
+from prefork.net.poller import Poller
+from prefork.net.stream import RECEIVE_SIZE, rest_of
+from prefork.process.scoreboard import ThreadRecord
+from prefork.workers.loop import Loop, Lost
+from prefork.wsgi.application import send_part
+from prefork.wsgi.connection import PENDING_LIMIT
+from prefork.wsgi.serve import WANTS_CALL, WANTS_CLOSE, WANTS_NOTHING, WANTS_READ, WANTS_TURN, WANTS_WRITE
+from prefork.wsgi.takeover import SWITCHED
+from prefork.wsgi.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import BinaryIO
+
+    from prefork.http import Request
+    from prefork.http.forwarded import Forwarded
+    from prefork.workers.context import WorkerContext
+    from prefork.wsgi.connection import Connection
+    from prefork.wsgi.response import Response
+    from prefork.wsgi.serve import Wants
+
+_RECORD_SIZE: Final = 256
+
+
+class Exchanges:
+    """The connections of a worker; see `prefork.worker.Exchanges`.
+
+    Args:
+        ctx: the worker's context.
+        answer: told of each request.
+        soon: asked for an earlier turn than was said, in so many seconds.
+
+    Attributes:
+        service: what becomes of connections.
+        forward: what proxies may say.
+        loop: where they are watched.
+    """
+
+    def __init__(
+        self, ctx: WorkerContext, answer: Callable[[Exchange], object], soon: Callable[[float], object]
+    ) -> None:
+        self._ctx = ctx
+        self._answer = answer
+        self._soon = soon
+        self._hooks = ctx.request_hooks
+        self.service = ctx.service(keepalive=ctx.settings.keepalive)
+        self._poller = Poller()
+        self.forward = ctx.forward
+        self.loop: Loop[Exchanges] = Loop(ctx, self.service, self, concurrent=True, poller=self._poller)
+        self._aways = threading.Lock()
+        self._made = 0
+        self._free: list[Watch] = []
+        self._spare: dict[Watch, ThreadRecord] = {}
+        self._answering: dict[Exchange, None] = {}
+        self._in_turn = False
+        self._due = 0.0
+        self.fd = self._poller.fileno()
+        self.within = 0.0
+        self.ended = False
+
+    def begin(self) -> None:
+        """See `prefork.worker.Exchanges`."""
+        self.loop.begin()
+
+    def turn(self) -> None:
+        """See `prefork.worker.Exchanges`."""
+        events = self._poller.wait(0.0)
+        if not events and not self.loop.turns and monotonic() < self._due:
+            return
+        self._in_turn = True
+        self.ended = self.loop.handle(events, self) is Lost.ALL
+        self._in_turn = False
+        slot = self._ctx.slot
+        slot.idle = max(slot.idle - len(self._answering), 0)
+        self.within = self.loop.patience()
+        self._due = monotonic() + self.within
+        slot.due = 0.0 if self.ended else self._due
+
+    def close(self) -> None:
+        """See `prefork.worker.Exchanges`."""
+        self._ctx.slot.due = 0.0
+        self.loop.close_all()
+
+    def aborted(self) -> None:
+        """Leave an access line for each request in hand: the worker is about to be killed."""
+        for conn in self.in_hand():
+            self.service.killed(conn)
+
+    # Requests
+
+    def call(self, conn: Connection, leader: Exchanges) -> bool:
+        """Hand a request over; see `prefork.workers.loop.Calls`."""
+        watch = conn.watch = self._take_watch()
+        if self.service.is_late(conn, watch):
+            self._give_back(watch)
+            self.loop.place(conn, self.service.turn_away(conn))
+            return True
+        exchange = Exchange(self, conn, watch)
+        self._answering[exchange] = None
+        try:
+            if self._hooks is not None:
+                conn.environ = {}  # which a WSGI application would have been called with
+                self._hooks.before(exchange.request)
+            self._answer(exchange)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            exchange.fail(error)
+        exchange.settle()
+        return leader is self
+
+    def in_hand(self) -> Iterable[Connection]:
+        """Return the connections whose requests are with the application."""
+        return [exchange.conn for exchange in self._answering]
+
+    def over(self, exchange: Exchange, wants: Wants) -> None:
+        """Go on with a connection whose request was answered."""
+        del self._answering[exchange]
+        self._give_back(exchange.watch)
+        self.place(exchange.conn, wants)
+
+    def place(self, conn: Connection, wants: Wants) -> None:
+        """Watch a connection for what it wants, and see that there is a turn in time."""
+        self.loop.place(conn, wants)
+        if self._in_turn:
+            return
+        at = 0.0 if wants is WANTS_TURN or wants is WANTS_CALL else conn.deadline
+        if at < self._due:
+            self._due = at
+            self._soon(max(at - monotonic(), 0.0))
+
+    # The scoreboard
+
+    def _take_watch(self) -> Watch:
+        """Return a record for a request: on the scoreboard while there is room, which is for 1,024."""
+        if self._free:
+            return self._free.pop()  # the last that was given back: its page is in use already
+        slot = self._ctx.slot
+        spare = self._made >= slot.threads
+        record = ThreadRecord(memoryview(bytearray(_RECORD_SIZE))) if spare else slot.thread(self._made)
+        # No timeout: one request that takes its time keeps no other waiting. It is the loop that has to turn.
+        watch = Watch(record, 0.0, slot, self._aways)
+        if spare:
+            self._spare[watch] = record
+        else:
+            self._made += 1
+        watch.belongs_here()
+        return watch
+
+    def _give_back(self, watch: Watch) -> None:
+        record = self._spare.pop(watch, None)
+        if record is None:
+            self._free.append(watch)
+        else:
+            self._ctx.slot.thread(0).add(record)
+
+
+def _nothing() -> None:
+    """Nobody is to be woken."""
+
+
+class Exchange:
+    """A request and its response; see `prefork.worker.Exchange`.
+
+    Args:
+        owner: whose it is.
+        conn: its connection.
+        watch: what the arbiter sees of it.
+
+    Attributes:
+        request: the head of the request.
+        conn, watch: as given.
+        wake: called when the client has done something, or is gone.
+        is_gone: whether the client sends no more, or has gone away.
+    """
+
+    __slots__ = (
+        "_error",
+        "_is_over",
+        "_owner",
+        "_reads",
+        "_response",
+        "_writes",
+        "conn",
+        "is_gone",
+        "request",
+        "wake",
+        "watch",
+    )
+
+    def __init__(self, owner: Exchanges, conn: Connection, watch: Watch) -> None:
+        request = conn.http.request
+        assert request is not None
+        self._owner = owner
+        self.conn = conn
+        self.watch = watch
+        self.request: Request = request
+        self.wake: Callable[[], object] = _nothing
+        self.is_gone = False
+        self._is_over = False
+        self._reads = False
+        self._writes = False
+        self._error: ClientDisconnected | None = None
+        conn.answers = self
+        conn.deadline = inf
+        self._response: Response = owner.service.begin(conn, watch, self)
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """See `prefork.worker.Exchange`."""
+        address, port = self.conn.peer
+        return address, int(port or 0)
+
+    @property
+    def server(self) -> tuple[str, int] | None:
+        """See `prefork.worker.Exchange`."""
+        base = self.conn.base
+        name = base.get("SERVER_NAME")
+        return None if name is None else (name.strip("[]"), int(base["SERVER_PORT"]))
+
+    def forwarded(self) -> Forwarded:
+        """See `prefork.worker.Exchange`."""
+        return self._owner.forward.apply(self.request, self.conn.peer.address)
+
+    def extend_deadline(self, seconds: float) -> None:
+        """See `prefork.worker.Exchange`."""
+        self.watch.extend_deadline(seconds)
+
+    # The request's body
+
+    def read(self, limit: int = RECEIVE_SIZE) -> bytes | None:
+        """See `prefork.worker.Exchange`."""
+        if self._is_over:
+            return b""
+        if self._error is not None:
+            raise self._error
+        try:
+            piece = self.conn.take_body(limit)
+            if piece is None and self.conn.pull_body():
+                piece = self.conn.take_body(limit)
+                self.conn.deadline = inf
+        except ClientDisconnected:
+            self.is_gone = True
+            raise
+        if piece is None:
+            self._wait_for_body()
+        return piece
+
+    def _wait_for_body(self) -> None:
+        if not self._reads:
+            self._reads = True
+            self.watch.waiting(self.conn.deadline, to_write=False)
+        self.settle()
+
+    # The response
+
+    def start(self, status: str, fields: list[tuple[str, str]]) -> None:
+        """See `prefork.worker.Exchange`."""
+        self._response.start(status, fields)
+
+    @property
+    def is_behind(self) -> bool:
+        """See `prefork.worker.Exchange`."""
+        return self._writes
+
+    def write(self, data: bytes) -> None:
+        """See `prefork.worker.Exchange`."""
+        self._response.write(data)
+
+    def finish(self, data: bytes = b"") -> None:
+        """See `prefork.worker.Exchange`."""
+        if self._is_over:
+            return
+        try:
+            self._response.send_list((data,))
+        except ClientDisconnected as error:
+            self.fail(error)
+            raise
+        self._end()
+
+    def finish_with_file(self, file: BinaryIO) -> None:
+        """See `prefork.worker.Exchange`."""
+        part = None if self._is_over else rest_of(file)
+        if part is None:
+            with file:
+                self.finish(file.read())
+            return
+        self.conn.close_body = file.close
+        try:
+            send_part(self.conn, self._response, part)
+        except OSError as error:  # of the file, or the client is gone
+            self.fail(error)
+            raise
+        self._end()
+
+    def fail(self, error: BaseException) -> None:
+        """See `prefork.worker.Exchange`."""
+        if self._is_over:
+            return
+        try:
+            raise error
+        except BaseException:  # noqa: BLE001 (what is logged is the error that is handled)
+            self._owner.service.failed(self.conn, error)
+        self._end()
+
+    def send(self, data: bytes) -> None:
+        """Send response bytes; see `prefork.wsgi.response.Out`."""
+        self._put(self.conn.stream.send, data)
+        if not self._writes and self.conn.stream.pending > PENDING_LIMIT:
+            self._writes = True
+            self.conn.await_flush()
+            self.watch.waiting(self.conn.deadline, to_write=True)
+            self.settle()
+
+    def send_last(self, data: bytes) -> None:
+        """Send the last ones; see there."""
+        self._put(self.conn.send_last, data)
+
+    def _put(self, send: Callable[[bytes], object], data: bytes) -> None:
+        if self._error is not None:
+            raise self._error
+        try:
+            send(data)
+        except ClientDisconnected as error:
+            self._is_lost(error)
+            raise
+
+    def _end(self) -> None:
+        self._is_over = True
+        self.conn.answers = None
+        self._owner.loop.unpark(self.conn)
+        wants = self._owner.service.ended(self.conn, self._response, self.watch)
+        self._owner.over(self, wants)
+
+    # Another protocol
+
+    def take_over(self) -> tuple[socket.socket, bytes]:
+        """See `prefork.worker.Exchange`."""
+        conn = self.conn
+        early = conn.http.take_over()
+        self._response.begun = SWITCHED
+        self.watch.taken()
+        self._owner.loop.unpark(conn)
+        self._owner.loop.place(conn, WANTS_NOTHING)
+        raw = conn.stream.sock
+        sock = socket.socket(raw.family, raw.type, raw.proto, raw.detach())
+        sock.setblocking(False)
+        return sock, early
+
+    def left(self) -> None:
+        """See `prefork.worker.Exchange`."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self.conn.answers = None
+        self._owner.service.left(self.conn, self._response, self.watch)
+        self._owner.over(self, WANTS_CLOSE)
+
+    # The client
+
+    def settle(self) -> None:
+        """Watch the connection for what the application waits for, and for the client's end."""
+        if not self._is_over and self.conn.http.writing is not WRITING_DONE:
+            self._owner.place(self.conn, self._wants())
+
+    def _wants(self) -> Wants:
+        if self._writes:
+            return WANTS_WRITE
+        if self.is_gone or (not self._reads and self.conn.http.buffered >= RECEIVE_SIZE):
+            return WANTS_NOTHING
+        return WANTS_READ
+
+    def readable(self) -> Wants:
+        """Take what has arrived; see `prefork.wsgi.connection.Answers`."""
+        try:
+            data = self.conn.stream.receive()
+        except ClientDisconnected as error:
+            return self._is_lost(error)
+        if data is not None:
+            self.conn.http.feed(data)
+            self.is_gone = not data
+            self._go_on(len(data))
+        return WANTS_NOTHING if self._is_over else self._wants()
+
+    def writable(self) -> Wants:
+        """Go on sending what the client did not take before; see `prefork.wsgi.connection.Answers`."""
+        stream = self.conn.stream
+        before = stream.taken
+        try:
+            stream.flush()
+        except ClientDisconnected as error:
+            return self._is_lost(error)
+        self.conn.moved(stream.taken - before)
+        if stream.pending <= PENDING_LIMIT // 2:
+            self._go_on(0)
+        return WANTS_NOTHING if self._is_over else self._wants()
+
+    def expired(self) -> Wants:
+        """End the wait for the client; see `prefork.wsgi.connection.Answers`."""
+        return self._is_lost(self.conn.stalled(to_write=self._writes))
+
+    def _go_on(self, count: int) -> None:
+        """Let the application go on, which has waited."""
+        if self._reads:
+            self.conn.moved(count)
+        if self._reads or self._writes:
+            self.watch.progress()
+            self._reads = self._writes = False
+        self.conn.deadline = inf
+        self.wake()
+
+    def _is_lost(self, error: ClientDisconnected) -> Wants:
+        """Note that nothing more is to be had of the client."""
+        self._error = error
+        self.is_gone = True
+        self._go_on(0)
+        return WANTS_NOTHING
