@@ -354,8 +354,24 @@ def test_a_failed_boot_runs_worker_exit_too(tmp_path: Path) -> None:
 class Crashing(SyncWorker):
     """A worker class with a bug."""
 
-    def run(self, ctx: Context) -> None:  # noqa: ARG002 (the signature is the base's)
+    def run(self, ctx: Context) -> None:
+        ctx.ready()
         raise ValueError("a bug")
+
+
+class Starting(SyncWorker):
+    """One that starts the application its own way."""
+
+    def run(self, ctx: Context) -> None:  # noqa: ARG002 (the signature is the base's)
+        raise ValueError("no database")
+
+
+def test_an_application_that_its_worker_class_cannot_start_is_a_failed_boot(tmp_path: Path) -> None:
+    with Process(tmp_path, hooks=("worker_exit",), worker_type=Starting) as process:
+        assert process.status() == ExitCode.BOOT
+        assert process.notes == ["worker_exit"]
+    assert "the worker could not boot" in process.log
+    assert process.log.count("\n  ValueError: no database") == 1
 
 
 def test_a_worker_class_that_raises_is_told(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prefork.errors import ExitCode
 from prefork.process import identity, stacks
+from prefork.process.scoreboard import Stage
 from prefork.worker import StopReason
 from prefork.workers import booting
 from prefork.workers.context import WorkerContext
@@ -122,7 +123,10 @@ class Child:
             return booting.failed(error, self._logs, "worker")
         try:
             self._type().run(context)
-        except Exception:  # noqa: BLE001 (plugin code)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (plugin code)
+            if self._slot.stage is Stage.BOOTING:
+                # An event loop may have started an application of its own way, which has failed.
+                return booting.failed(error, self._logs, "worker")
             self._logs.error.exception("the worker crashed")
             return ExitCode.CRASH
         line = context.promotion()
