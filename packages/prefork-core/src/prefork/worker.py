@@ -563,8 +563,8 @@ class Worker(ABC):
     def run(self, ctx: Context) -> None:
         """Serve until `ctx.stop_fd` is readable; return when drained.
 
-        What it raises before it has said `ready` is logged as a failed boot, as if the application could not be
-        imported; a `prefork.errors.PreforkError` without a traceback.
+        What it raises before it has said `ready` is logged as a failed boot, as if the application could not
+        be imported; a `prefork.errors.PreforkError` without a traceback.
 
         Args:
             ctx: everything the worker may use.
