@@ -30,6 +30,9 @@ HALF: Final = (*PURE, "wsgi", "net", "observe", "workers")
 """Folders whose tests take about as long as all others together."""
 TOGETHER: Final = ("--numprocesses=auto", "--maxprocesses=8", "--dist=worksteal")
 """Several processes of pytest. Only for tests that do not fork themselves: these would have a thread more."""
+CONFORMANCE: Final = ("packages/*/tests/conformance", "examples/*/tests")
+"""Where `prefork.testing` is run on worker classes: whole servers, so it has a session of its own."""
+APART: Final = "--ignore-glob=*/tests/conformance"
 NO_TESTS: Final = 5
 """The exit code of pytest when there is no test that was asked for."""
 RUNNING: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -49,7 +52,17 @@ nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv|venv"
 nox.options.download_python = "never"  # what is tested is what the machine has; the list is printed below
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = ["lint", "layers", "typing", "docs", "build", "minimums", "tests", "integration"]
+nox.options.sessions = [
+    "lint",
+    "layers",
+    "typing",
+    "docs",
+    "build",
+    "minimums",
+    "tests",
+    "conformance",
+    "integration",
+]
 
 
 def group(name: str) -> list[str]:
@@ -142,7 +155,7 @@ def typing(session: nox.Session) -> None:
     session.run("mypy", "--platform=darwin", *folders("packages/*/src"))
     session.run("mypy", *folders("benchmarks/*.py"))
     session.run("mypy", *folders("docs/*.py"))
-    session.run("mypy", *folders("examples/*/src"))
+    session.run("mypy", *folders("examples/*/src", "examples/*/tests"))
     # Test modules have no package around them and may share a name, so each folder is its own run.
     tests = {
         str(Path(path).parent)
@@ -160,7 +173,9 @@ def tests(session: nox.Session) -> None:
     install_packages(session)
     session.install(*group("test"))
     rest, half = halves(*HALF)
-    parts = [[*pytest_options(session), *part] for part in (rest, [*half, "benchmarks/tests"], workers())]
+    parts = [
+        [*pytest_options(session), APART, *part] for part in (rest, [*half, "benchmarks/tests"], workers())
+    ]
     if session.python != RUNNING:
         side_by_side(session, *(["pytest", *part] for part in parts))
         return
@@ -170,6 +185,16 @@ def tests(session: nox.Session) -> None:
     side_by_side(session, *(["coverage", "run", "-m", "pytest", *part] for part in parts))
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
+
+
+@nox.session(python=PYTHONS)
+def conformance(session: nox.Session) -> None:
+    """Run the conformance kit on every worker class, the examples' too."""
+    examples = [argument for path in folders("examples/prefork-*") for argument in ("-e", path)]
+    install_packages(session, *examples, *group("conformance"))
+    # They wait more than they compute, so there are more of them than processors.
+    options = ["--numprocesses=4", "--dist=worksteal", *pytest_options(session)]
+    session.run("pytest", *options, *folders(*CONFORMANCE), success_codes=fine(session))
 
 
 @nox.session
@@ -193,7 +218,7 @@ def minimums(session: nox.Session) -> None:
     bare = (*PURE, "wsgi", "net", "workers")
     ignored = [f"--ignore={folder}" for name in bare for folder in folders(f"packages/*/tests/{name}")]
     rest, servers = halves("arbiter")
-    options = [*pytest_options(session), *ignored]
+    options = [*pytest_options(session), APART, *ignored]
     parts = (rest, servers, workers())
     side_by_side(session, *(["pytest", *options, *part] for part in parts))
 

@@ -11,6 +11,7 @@ from prefork import ctl
 from prefork.errors import ExitCode
 from prefork.process.signals import COMMANDS, Command
 from prefork.settings import reference
+from prefork.testing import WorkerConformance
 from prefork.workers import registry
 
 if TYPE_CHECKING:
@@ -62,7 +63,19 @@ def preforkctl_exit_codes() -> str:
     return table(("code", "name", "meaning"), rows)
 
 
+def conformance_tests() -> str:
+    """Return what the tests of the conformance kit hold, by what they are about."""
+    parts = []
+    for topic in WorkerConformance.__bases__:
+        tests = [getattr(topic, name) for name in vars(topic) if name.startswith("test_")]
+        rows = ((f"`{test.__name__}`", " ".join((test.__doc__ or "").split())) for test in tests)
+        about = (topic.__doc__ or "").rstrip(".")
+        parts.append(table((about, ""), rows))
+    return "\n".join(parts)
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
+    "conformance-tests": conformance_tests,
     "exit-codes": exit_codes,
     "preforkctl-commands": preforkctl_commands,
     "preforkctl-exit-codes": preforkctl_exit_codes,

@@ -81,9 +81,9 @@ def test_the_core_depends_on_setproctitle_only() -> None:
     assert [line.partition(";")[0] for line in requirements] == ["setproctitle<2,>=1.3.3"]
 
 
-def test_what_watches_files_is_an_extra() -> None:
+def test_what_watches_files_and_what_tests_workers_are_extras() -> None:
     extras = project_of(ROOT / "packages/prefork-core")["optional-dependencies"]
-    assert extras == {"reload": ["watchfiles>=1.0,<2"]}
+    assert extras == {"reload": ["watchfiles>=1.0,<2"], "testing": ["pytest>=9.0,<10"]}
 
 
 def test_the_sync_worker_comes_through_the_public_entry_points() -> None:
