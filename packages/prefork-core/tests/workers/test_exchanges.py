@@ -60,6 +60,15 @@ class Application:
                 exchange.write(piece)
         exchange.finish()
 
+    async def head_first(self, exchange: Exchange, changed: asyncio.Event) -> None:
+        exchange.start("200 OK", [])
+        exchange.flush()
+        while (piece := exchange.read()) is None:
+            changed.clear()
+            await changed.wait()
+        exchange.flush()
+        exchange.finish(piece)
+
     async def slow(self, exchange: Exchange, changed: asyncio.Event) -> None:
         (self.folder / "begun").touch()
         await asyncio.sleep(0.5)
@@ -213,6 +222,15 @@ def test_requests_are_answered_counted_and_logged(tmp_path: Path) -> None:
         eventually(lambda: worker.parts.slot.requests == 3)
 
 
+def test_a_head_goes_out_before_there_is_a_body(tmp_path: Path) -> None:
+    with Running(tmp_path) as worker, worker.parts.client() as client:
+        client.send(b"POST /head_first HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert client.read_head().startswith(b"HTTP/1.1 200 OK\r\n")
+        client.send(b"2\r\nab\r\n0\r\n\r\n")
+        assert client.read(12) == b"2\r\nab\r\n0\r\n\r\n"
+        assert worker.parts.access(1) == ["ok 200 2 POST /head_first HTTP/1.1"]
+
+
 def test_requests_that_came_together_are_answered_in_order(tmp_path: Path) -> None:
     with Running(tmp_path) as worker, worker.parts.client() as client:
         client.send(request("GET", "/slow") + request("GET", "/") + request("GET", "/scheme"))
@@ -257,6 +275,18 @@ def test_a_body_in_chunks_arrives_while_it_is_sent(tmp_path: Path) -> None:
         client.send(b"2\r\nab\r\n")
         head = client.send(chunked([b"c" * 10])).answer()
         assert head.body == b"ab" + b"c" * 10
+
+
+def test_a_chunked_body_is_answered_while_it_is_sent(tmp_path: Path) -> None:
+    """Nothing of it is held back until more is there."""
+    with Running(tmp_path) as worker, worker.parts.client() as client:
+        client.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
+        client.read_head()
+        assert client.read(7) == b"2\r\nab\r\n"
+        client.send(b"2\r\ncd\r\n")
+        assert client.read(7) == b"2\r\ncd\r\n"
+        client.send(b"0\r\n\r\n")
+        assert client.read(5) == b"0\r\n\r\n"
 
 
 def test_a_client_that_waits_for_it_is_told_to_go_on(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ class Exchanges:
         self._soon = soon
         self._hooks = ctx.request_hooks
         self.service = ctx.service(keepalive=ctx.settings.keepalive)
+        # No thread waits for it, and who sends it may want to be answered in between.
+        self.service.holds_chunked = False
         self._poller = Poller()
         self.forward = ctx.forward
         self.loop: Loop[Exchanges] = Loop(ctx, self.service, self, concurrent=True, poller=self._poller)
@@ -284,6 +286,12 @@ class Exchange:
     def write(self, data: bytes) -> None:
         """See `prefork.worker.Exchange`."""
         self._response.write(data)
+
+    def flush(self) -> None:
+        """See `prefork.worker.Exchange`."""
+        head = self._response.begin_raw(None)
+        if head:
+            self.send(head)
 
     def finish(self, data: bytes = b"") -> None:
         """See `prefork.worker.Exchange`."""

@@ -14,7 +14,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
 from prefork.errors import ClientDisconnected, ClientStalled, ProtocolError
-from prefork.http.framing import BY_CLOSE
+from prefork.http.framing import BY_CLOSE, CHUNKED
 from prefork.http.states import READING_BODY, READING_DONE, READING_TAKEN, WRITING_DONE, WRITING_HEAD
 from prefork.net.clock import http_date
 from prefork.observe.access import Exchange
@@ -98,6 +98,9 @@ class Service:
         keepalive: seconds that a connection may be idle between requests, 0 to close after each response.
         milestones: what is called once, when so many requests were served.
         wait: how the application waits for a client.
+
+    Attributes:
+        holds_chunked: whether the begin of a chunked body is collected before the application is called.
     """
 
     def __init__(  # noqa: PLR0913 (each is another seam)
@@ -115,6 +118,7 @@ class Service:
         wait: Wait,
     ) -> None:
         self.wait = wait
+        self.holds_chunked = True
         self.body_timeout = settings.body_timeout
         self.write_timeout = settings.write_timeout
         self.min_rate = settings.min_rate
@@ -314,7 +318,7 @@ class Service:
             # RFC 9110 §9.3.6: a tunnel is a proxy's business, and its answer has other framing.
             raise ProtocolError("CONNECT is for proxies", 501)
         length = request.content_length
-        if not length or request.expects_continue:
+        if not length or request.expects_continue or (length == CHUNKED and not self.holds_chunked):
             return True
         if length > HELD_ALWAYS:
             if not self._room.reserve(length):
