@@ -71,7 +71,7 @@ def test_a_killed_worker_leaves_requests_of_its_sibling_alone(tmp_path: Path) ->
 
 
 def test_max_requests_replaces_workers_without_a_loss(tmp_path: Path) -> None:
-    """A client learns from the answer that the connection ends, or finds it closed before it asks again."""
+    """A client learns from the answer that the connection ends."""
     deploy(tmp_path)
     with (
         Server(tmp_path, "-w 2 --max-requests 300 --max-requests-jitter 50 app:app") as server,
@@ -80,7 +80,6 @@ def test_max_requests_replaces_workers_without_a_loss(tmp_path: Path) -> None:
         server.wait_log("ready after", count=6)
         load.wait()
         load.check()
-        assert load.retried <= 5 * CLIENTS
         assert "unexpectedly" not in server.log()
 
 
@@ -97,8 +96,6 @@ def test_a_reload_loses_nothing(tmp_path: Path) -> None:
             load.wait_only_version(str(number))
             server.wait_log("2 of 2 replaced", count=number)
         load.check()
-        # Only who asks at the very moment in which its idle connection is closed must ask again.
-        assert load.retried <= CLIENTS
 
 
 @pytest.mark.parametrize("to_all", [False, True], ids=["arbiter", "all processes"])
@@ -109,7 +106,6 @@ def test_a_stop_loses_nothing(tmp_path: Path, to_all: bool, pytestconfig: pytest
             load.wait(300)
             server.signal(signal.SIGTERM, to_all=to_all)
             load.outlast(server)
-            assert load.retried <= CLIENTS
 
 
 def test_idle_connections_are_closed_at_a_stop_and_busy_ones_are_answered(tmp_path: Path) -> None:

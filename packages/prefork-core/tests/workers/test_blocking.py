@@ -17,6 +17,7 @@ from serving import Worker as Parts
 from prefork.process.scoreboard import Stage
 from prefork.supervisor.messages import Order, Report
 from prefork.worker import Context, Worker
+from prefork.workers.ending import LAST_CALL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,6 +168,28 @@ def test_a_stop_closes_idle_connections_and_finishes_requests(tmp_path: Path, or
         assert idle.rest() == b""
         answer = busy.answer()
         assert (answer.status, answer.fields["Connection"]) == (200, "close")
+
+
+@pytest.mark.parametrize("order", [Order.LEAVE, Order.DRAIN])
+def test_a_client_that_was_answered_just_now_may_ask_once_more(tmp_path: Path, order: Order) -> None:
+    with Running(tmp_path) as worker, worker.parts.client() as client:
+        assert "Connection" not in client.get().answer().fields
+        worker.parts.order(order)
+        eventually(lambda: worker.parts.slot.stage is Stage.STOPPING)
+        assert client.get().answer().fields["Connection"] == "close"
+        client.close()
+        assert worker._process.status() == 0
+
+
+def test_a_client_that_was_idle_for_longer_is_let_go_before_others(tmp_path: Path) -> None:
+    with Running(tmp_path) as worker, worker.parts.client() as old, worker.parts.client() as young:
+        assert old.get().answer().status == 200
+        idle_until = time.monotonic() + LAST_CALL
+        eventually(lambda: time.monotonic() > idle_until)
+        assert young.get().answer().status == 200
+        worker.parts.order(Order.LEAVE)
+        assert old.rest() == b""
+        assert young.get().answer().fields["Connection"] == "close"
 
 
 def test_a_connection_that_has_just_come_is_given_time_for_its_request(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from batons import Batons
 from deadlines import PATIENCE, eventually
 from serving import Serving
 
+from prefork.process.scoreboard import Stage
 from prefork.supervisor.messages import Order
 from prefork.workers.greens import Greens
 
@@ -170,6 +171,19 @@ def test_what_is_in_hand_is_finished_before_the_end(tmp_path: Path, order: Order
         gate.held.release()
         answer = busy.answer()
         assert (answer.body, answer.fields["Connection"]) == (b"/hold", "close")
+        server.ended()
+
+
+@pytest.mark.parametrize("order", [Order.DRAIN, Order.LEAVE])
+def test_a_client_that_was_answered_just_now_may_ask_once_more(tmp_path: Path, order: Order) -> None:
+    with Gate().serve(tmp_path) as server, server.client() as client:
+        client.send(GET % b"/first")
+        assert "Connection" not in client.answer().fields
+        server.order(order)
+        eventually(lambda: server.slot.stage is Stage.STOPPING)
+        client.send(GET % b"/second")
+        assert client.answer().fields["Connection"] == "close"
+        client.close()
         server.ended()
 
 

@@ -12,10 +12,11 @@ import pytest
 from deadlines import PATIENCE, eventually
 from serving import Serving
 
+from prefork.process.scoreboard import Stage
 from prefork.supervisor.messages import Order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from raw_client import Client
@@ -283,6 +284,33 @@ def test_a_client_that_resets_while_its_request_runs_harms_nobody(tmp_path: Path
             other.send(GET % b"/other")
             assert other.answer().body == b"/other True"
         eventually(lambda: server.slot.connections == 1)
+
+
+@pytest.mark.parametrize("order", [Order.DRAIN, Order.LEAVE])
+def test_who_was_told_before_the_stop_that_its_connection_stays_may_ask_once_more(
+    tmp_path: Path, order: Order
+) -> None:
+    """The stop came between the head of its answer and the end of it."""
+    go_on = threading.Event()
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Length", "2")])
+        yield b"o"
+        assert environ["PATH_INFO"] == "/next" or go_on.wait(PATIENCE)
+        yield b"k"
+
+    with threads(app, tmp_path) as server, server.client() as client:
+        client.send(GET % b"/first")
+        assert b"Connection" not in client.read_head()
+        server.order(order)
+        eventually(lambda: server.slot.stage is Stage.STOPPING)
+        go_on.set()
+        assert client.read(2) == b"ok"
+        eventually(lambda: server.slot.idle == 1)
+        client.send(GET % b"/next")
+        assert client.answer().fields["Connection"] == "close"
+        client.close()
+        server.ended()
 
 
 def test_half_a_request_and_idle_connections_cost_no_thread(tmp_path: Path) -> None:

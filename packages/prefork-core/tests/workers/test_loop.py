@@ -61,6 +61,12 @@ class Gated:
         return client
 
 
+def age(server: Serving, seconds: float = 60.0) -> None:
+    """Have all connections be idle for so much longer."""
+    for conn in server._loop._loop._open:
+        conn.began -= seconds
+
+
 def is_listening(server: Worker) -> bool:
     """Return whether the kernel still takes connections; they are closed again."""
     try:
@@ -435,20 +441,61 @@ def test_responses_that_are_still_being_taken_are_finished(tmp_path: Path, order
         server.ended()
 
 
-def test_a_request_that_is_there_when_the_stop_comes_is_served(tmp_path: Path) -> None:
+def test_requests_that_are_there_when_the_stop_comes_are_served(tmp_path: Path) -> None:
+    """Also when there are more of them than the poll set tells at once, on connections long idle before."""
     app = Gated()
     with Serving(app, tmp_path, keepalive=60.0) as server:
-        kept = server.client()
-        kept.get("/first").answer()
+        kept = [server.client() for _ in range(150)]
+        for client in kept:
+            client.get("/first").answer()
+        eventually(lambda: server.slot.idle == 150)
+        age(server)
         held = app.hold(server)
-        kept.get("/second")
         server.order(Order.LEAVE)
+        for client in kept:
+            client.get("/second")
         app.gate.set()
-        answer = kept.answer()
-        assert (answer.status, answer.fields["Connection"]) == (200, "close")
+        for client in kept:
+            answer = client.answer()
+            assert (answer.status, answer.fields["Connection"]) == (200, "close")
+            client.close()
         held.close()
-        kept.close()
         server.ended()
+
+
+@pytest.mark.parametrize("order", [Order.DRAIN, Order.LEAVE])
+def test_a_client_that_was_answered_just_now_may_ask_once_more(tmp_path: Path, order: Order) -> None:
+    """It cannot know of the stop, and its next request is on its way."""
+    with Serving(hello, tmp_path, keepalive=60.0) as server, server.client() as client:
+        assert "Connection" not in client.get().answer().fields
+        server.order(order)
+        eventually(lambda: server.slot.stage is Stage.STOPPING)
+        assert client.get().answer().fields["Connection"] == "close"
+        assert client.rest() == b""
+        client.close()
+        server.ended()
+
+
+@pytest.mark.parametrize("order", [Order.DRAIN, Order.LEAVE])
+def test_a_client_that_was_idle_for_longer_is_let_go_before_others(tmp_path: Path, order: Order) -> None:
+    with Serving(hello, tmp_path, keepalive=60.0) as server, server.client() as old:
+        old.get().answer()
+        eventually(lambda: server.slot.idle == 1)
+        age(server, 60.0)
+        with server.client() as young:
+            young.get().answer()
+            server.order(order)
+            assert old.rest() == b""
+            assert young.get().answer().fields["Connection"] == "close"
+        server.ended()
+
+
+def test_a_client_that_asks_no_more_does_not_hold_up_the_stop(tmp_path: Path) -> None:
+    with Serving(hello, tmp_path, keepalive=60.0) as server, server.client() as client:
+        client.get().answer()
+        server.order(Order.LEAVE)
+        assert client.rest() == b""
+        server.ended()  # long before keepalive and graceful_timeout
 
 
 def test_a_new_connection_has_a_moment_to_say_what_it_wants(tmp_path: Path) -> None:

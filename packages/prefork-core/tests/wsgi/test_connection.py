@@ -13,7 +13,7 @@ from raw_client import chunked, request
 from prefork.errors import ClientDisconnected, ClientStalled, ProtocolError
 from prefork.http import Limits
 from prefork.net.stream import block
-from prefork.wsgi.connection import PENDING_LIMIT, Connection
+from prefork.wsgi.connection import AWAITS_FIRST_BYTE, AWAITS_HEAD, PENDING_LIMIT, Connection
 from prefork.wsgi.environ import Peer
 
 
@@ -279,3 +279,23 @@ def test_every_step_is_progress() -> None:
     moves = worker.moves
     conn.send(b"x")
     assert worker.moves > moves > 0
+
+
+def test_an_idle_client_that_is_hastened_has_its_time_since_it_became_idle() -> None:
+    conn, theirs = connected(request("GET", "/"))
+    conn.waits, conn.began, conn.deadline = AWAITS_FIRST_BYTE, 100.0, 175.0
+    conn.hasten(2.0)
+    assert conn.deadline == 102.0
+    conn.hasten(2.0)
+    assert conn.deadline == 102.0, "it is not counted anew"
+    conn.hasten(60.0)
+    assert conn.deadline == 102.0, "nobody gets more time by it"
+    theirs.close()
+
+
+def test_a_client_that_has_begun_its_request_is_not_hastened() -> None:
+    conn, theirs = connected(request("GET", "/"))
+    conn.waits, conn.began, conn.deadline = AWAITS_HEAD, 100.0, 110.0
+    conn.hasten(2.0)
+    assert conn.deadline == 110.0
+    theirs.close()

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Final
 
 from prefork.net.poller import READ, Poller
 from prefork.process.scoreboard import THREADS
-from prefork.worker import StopReason
-from prefork.workers.acceptor import DRAINING, NO, PAUSED, QUEUE_GRACE, Acceptor
+from prefork.workers.acceptor import DRAINING, PAUSED, QUEUE_GRACE, Acceptor
 from prefork.workers.arrivals import Arrivals
-from prefork.workers.loop import FRESH_GRACE
+from prefork.workers.ending import LAST_CALL, Ending
 from prefork.wsgi.connection import AWAITS_FIRST_BYTE
 from prefork.wsgi.serve import WANTS_CALL, WANTS_CLOSE, WANTS_READ, WANTS_TURN
 from prefork.wsgi.watch import Watch
@@ -52,9 +51,17 @@ class Blocking:
         self._acceptor = Acceptor(ctx, self._poller)
         self._events: list[int] = []
         self._look_at = 0.0
-        self._reason: StopReason | None = None
+        self._stopping = False
         self._lock = threading.Lock()
         self._open: set[Connection] = set()
+        self._ending = Ending(
+            ctx,
+            self._acceptor,
+            self._poller,
+            self._open,
+            wind_down=self._service.wind_down,
+            drop=self._service.dropped,
+        )
         self._idle: dict[Connection, None] = {}  # those that have been so for longest come first
         # The one is readable from the moment at which the other is closed: every thread sees that.
         self._stopped, self._stop = socket.socketpair()
@@ -73,7 +80,7 @@ class Blocking:
 
     def accept(self) -> Accepted | None:
         """Wait for a connection; return None when the worker has drained, or its time is up."""
-        while not self._done():
+        while not (self._stopping and self._ending.is_over()):
             draining = self._acceptor.state is DRAINING
             ready = self._wait()
             for fd in ready or list(self._acceptor.fds):  # the kernel may have told another one, who is dead
@@ -82,7 +89,7 @@ class Blocking:
                     return self._opened(fd, *accepted)
             if draining and self._acceptor.state is DRAINING:
                 self._acceptor.leave_drained(dry=not ready)
-        self._close_all()
+        self._ending.close_all()
         return None
 
     def aborted(self) -> None:
@@ -94,11 +101,11 @@ class Blocking:
     def _wait(self) -> list[int]:
         """Wait until there is something; return the descriptors that are ready."""
         ready = [fd for fd, _ in self._poller.wait(self._patience())]
-        if self._reason is not None:
-            self._reason = self._ctx.stopping
-        elif self._ctx.stop_fd in ready:
+        if self._ctx.stop_fd in ready:
             ready.remove(self._ctx.stop_fd)
-            self._obey()
+            self._stopping = self._ending.begin()
+            if self._stopping:
+                self._stop.close()
         if self._acceptor.is_full and len(self._open) < self._ctx.settings.worker_connections:
             self._acceptor.closed()
         now = monotonic()
@@ -113,7 +120,7 @@ class Blocking:
     def _patience(self) -> float:
         if self._acceptor.state is DRAINING:
             return QUEUE_GRACE
-        if self._reason is not None or self._acceptor.state is PAUSED:
+        if self._stopping or self._acceptor.state is PAUSED:
             return _ATTENTION
         return _LOOK
 
@@ -144,38 +151,6 @@ class Blocking:
                     with contextlib.suppress(OSError):  # the client has reset it just now
                         conn.stream.sock.shutdown(socket.SHUT_RD)  # its thread finds the end of it
                     return
-
-    # Stopping
-
-    def _obey(self) -> None:
-        """Begin the stop that was ordered."""
-        self._reason = self._ctx.stopping
-        if self._reason is None:
-            return
-        self._poller.forget(self._ctx.stop_fd)  # end of file would stay readable for ever
-        self._service.wind_down()
-        if self._reason is StopReason.DRAIN:
-            self._acceptor.drain()
-        else:
-            self._acceptor.end()
-        self._stop.close()
-
-    def _done(self) -> bool:
-        if self._reason is None:
-            return False
-        if self._reason is StopReason.QUICK or not self._ctx.time_left():
-            return True
-        return self._acceptor.state is NO and not self._open
-
-    def _close_all(self) -> None:
-        self._acceptor.end()
-        left = 0
-        for conn in list(self._open):
-            left += self._service.dropped(conn)
-            conn.stream.close()
-        if left:
-            self._ctx.log.warning("stopped with unfinished requests: %d", left)
-        self._poller.close()
 
     # The threads that serve
 
@@ -212,8 +187,7 @@ class Blocking:
             with self._lock:
                 del self._idle[conn]
         if monotonic() < conn.deadline:
-            # The worker stops. What has not said a word yet may be about to; all else is only idle.
-            conn.deadline = min(conn.deadline, monotonic() + FRESH_GRACE) if conn.fresh else 0.0
+            conn.hasten(LAST_CALL)  # the worker stops
         return _is_ready(conn.stream.fd, until=conn.deadline)
 
     def _call(self, conn: Connection) -> Wants:

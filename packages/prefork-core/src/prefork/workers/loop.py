@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from prefork.net.poller import READ, WRITE, Poller
 from prefork.net.tcpinfo import since_data
-from prefork.worker import StopReason
-from prefork.workers.acceptor import DRAINING, LEFT, NO, QUEUE_GRACE, Acceptor
+from prefork.workers.acceptor import DRAINING, LEFT, QUEUE_GRACE, Acceptor
 from prefork.workers.arrivals import Arrivals
+from prefork.workers.ending import LAST_CALL, Ending
 from prefork.wsgi.connection import AWAITS_FIRST_BYTE
 from prefork.wsgi.serve import WANTS_CALL, WANTS_CLOSE, WANTS_NOTHING, WANTS_READ, WANTS_TURN
 
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
 Leader = TypeVar("Leader")
 Leader_contra = TypeVar("Leader_contra", contravariant=True)
-
-FRESH_GRACE: Final = 1.0
-"""Seconds that a client has, when the worker stops, to send the first byte on a new connection."""
 
 _SWEEP: Final = 0.25
 """Least seconds between two looks at all deadlines."""
@@ -61,10 +58,6 @@ _ROOM: Final = 16
 
 _BALANCE: Final = 0.01
 """Seconds between two looks at siblings while new connections are left to them."""
-
-
-# A name for the hot path, see `prefork.http.states`.
-_QUICK: Final = StopReason.QUICK
 
 
 class Lost(Enum):
@@ -109,6 +102,8 @@ class Loop(Generic[Leader]):
         acceptor: the listeners.
         turns: connections whose next request is here already, but which wait until others were served.
         lock: held by who places a connection without the lead.
+        stopping: whether the worker stops.
+        close_all: closes what is open, when all is over.
     """
 
     def __init__(
@@ -132,20 +127,19 @@ class Loop(Generic[Leader]):
         self._parked: dict[int, Connection] = {}
         self.turns: deque[Connection] = deque()
         self._open: set[Connection] = set()
+        self._ending = Ending(
+            ctx, self.acceptor, self._poller, self._open, wind_down=service.wind_down, drop=service.dropped
+        )
+        self.close_all = self._ending.close_all
+        self.stopping = False
         self._sweep_at = 0.0
         self._stop_fd = ctx.stop_fd
-        self._reason: StopReason | None = None
 
     def begin(self) -> None:
         """Begin to accept connections, and tell the arbiter so."""
         self._poller.watch(self._stop_fd, READ)
         self.acceptor.take()
         self._ctx.ready()
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the worker stops."""
-        return self._reason is not None
 
     # One turn
 
@@ -169,27 +163,31 @@ class Loop(Generic[Leader]):
             leader: who leads; None for one that must not call the application.
         """
         before = self.acceptor.state
-        if self._reason is None:
+        if not self.stopping:
             # An order comes before what else there is, because it changes how that is served.
             for fd, _ in events:
-                if fd == self._stop_fd:
-                    self._obey()
-        if self._reason is _QUICK:
-            return Lost.ALL
+                if fd == self._stop_fd and self._obey():
+                    return Lost.ALL
         taken = self._serve_ready(events, leader)
         if taken >= 0 and leader is not None:
             more = self._serve_waiting(leader, look=not events)
             taken = taken + more if more >= 0 else -1
         if taken < 0 or not self._look_at_the_clock(leader):
             return Lost.LEAD
-        if self._reason is not None:
-            self._reason = self._ctx.stopping
-            if self.acceptor.state is DRAINING is before and leader is not None:
-                self.acceptor.leave_drained(dry=not events and not taken)
         slot = self._ctx.slot
         slot.idle = len(self._parked)
         slot.connections = len(self._open)
-        return Lost.ALL if self._done() else Lost.NOTHING
+        if not self.stopping:
+            return Lost.NOTHING
+        if self.acceptor.state is DRAINING is before and leader is not None:
+            self.acceptor.leave_drained(dry=not events and not taken)
+        return Lost.ALL if self._ending.is_over() else Lost.NOTHING
+
+    def _obey(self) -> bool:
+        """Begin the stop that was ordered; return whether all is over with that."""
+        self.stopping = self._ending.begin()
+        self._sweep_at = 0.0  # clients that are idle are hastened there
+        return self.stopping and self._ending.is_over()
 
     def _serve_ready(self, events: list[tuple[int, int]], leader: Leader | None) -> int:
         """Serve what the poll set has reported; return how many connections are new, -1 for the lead lost.
@@ -255,7 +253,7 @@ class Loop(Generic[Leader]):
             return QUEUE_GRACE
         if self.acceptor.state is LEFT and not for_all:
             return _BALANCE
-        longest = _LOOK if self._reason is None else min(_ATTENTION, self._ctx.time_left())
+        longest = min(_ATTENTION, self._ctx.time_left()) if self.stopping else _LOOK
         until = min(self._sweep_at, self.acceptor.resume_at)
         if self._queue_timeout != inf:
             until = min(until, self._next_late())
@@ -315,17 +313,15 @@ class Loop(Generic[Leader]):
 
     def _sweep(self, now: float, leader: Leader | None) -> bool:
         """End the waits whose deadline has passed; return False when the lead was lost over it."""
-        late = [conn for conn in list(self._parked.values()) if conn.deadline <= now]
-        for conn in late:
-            # The worker may have been busy. Whoever has sent, or taken, in the meantime is not late.
-            del self._parked[conn.stream.fd]
-            event = self._service.writable if conn.watched == WRITE else self._service.readable
-            if not self.serve(conn, event, leader):
-                return False
-            if conn.deadline <= now and self._parked.pop(conn.stream.fd, None) is not None:
-                self.serve(conn, self._service.expired, leader)
+        if self.stopping:
+            for conn in list(self._parked.values()):
+                conn.hasten(LAST_CALL)
+        if not self._end_waits(now, leader):
+            return False
         if self.acceptor.is_full and self.acceptor.has_queue():
-            self._make_room()
+            self._hasten_idle(now)
+            if not self._end_waits(now, leader):
+                return False
         self._service.sample()
         if self._ctx.slot.is_parting:
             self._service.stop_keeping()
@@ -335,12 +331,27 @@ class Loop(Generic[Leader]):
         self._sweep_at = min(max(earliest, now + _SWEEP), now + _LOOK)
         return True
 
-    def _make_room(self) -> None:
-        """Close the connections that have been idle for longest, for new ones that wait at the limit."""
+    def _end_waits(self, now: float, leader: Leader | None) -> bool:
+        late = [conn for conn in list(self._parked.values()) if conn.deadline <= now]
+        for conn in late:
+            # The worker may have been busy. Whoever has sent, or taken, in the meantime is not late.
+            if self._parked.pop(conn.stream.fd, None) is None:
+                continue  # answered over another one that was late
+            event = self._service.writable if conn.watched == WRITE else self._service.readable
+            if not self.serve(conn, event, leader):
+                return False
+            if conn.deadline <= now and self._parked.pop(conn.stream.fd, None) is not None:
+                self.serve(conn, self._service.expired, leader)
+        return True
+
+    def _hasten_idle(self, now: float) -> None:
+        """Have connections closed that have been idle for longest: new ones wait at the limit."""
         idle = [conn for conn in list(self._parked.values()) if conn.waits is AWAITS_FIRST_BYTE]
         for conn in idle[: max(len(self._open) // _ROOM, 1)]:
-            if self._parked.pop(conn.stream.fd, None) is not None:
-                self._dismiss(conn)
+            if conn.fresh:
+                conn.hasten(LAST_CALL)
+            else:
+                conn.deadline = now
 
     def next_turn(self) -> Connection | None:
         """Take the connection whose turn it is off the queue, None if there is none. Any thread may."""
@@ -379,7 +390,6 @@ class Loop(Generic[Leader]):
             if not self.serve(conn, self._service.opened, leader):
                 return -1
             if conn in self._open:
-                self._hurry(conn)
                 self.acceptor.step_back()
                 break
             if monotonic() > until:
@@ -395,12 +405,6 @@ class Loop(Generic[Leader]):
         self._open.add(conn)
         self.acceptor.opened(len(self._open))
         return conn
-
-    def _hurry(self, conn: Connection) -> None:
-        """Give a connection that is accepted during the stop little time for its first byte."""
-        if self._reason is not None and conn.waits is AWAITS_FIRST_BYTE:
-            conn.deadline = min(conn.deadline, monotonic() + FRESH_GRACE)
-            self._sweep_at = min(self._sweep_at, conn.deadline)
 
     # Requests that wait for too long
 
@@ -444,51 +448,3 @@ class Loop(Generic[Leader]):
                 self.turns.append(conn)
                 return
             self.place(conn, wants)
-
-    # Stopping
-
-    def _obey(self) -> None:
-        """Begin the stop that was ordered."""
-        self._reason = self._ctx.stopping
-        if self._reason is None:
-            return
-        # End of file would stay readable for ever. A stricter order is looked for in each turn.
-        self._poller.forget(self._stop_fd)
-        if self._reason is _QUICK:
-            return
-        self._service.wind_down()
-        if self._reason is StopReason.DRAIN:
-            self.acceptor.drain()
-        else:
-            self.acceptor.end()
-        for conn in [conn for conn in list(self._parked.values()) if conn.waits is AWAITS_FIRST_BYTE]:
-            if self._parked.pop(conn.stream.fd, None) is not None:
-                self._dismiss(conn)
-
-    def _dismiss(self, conn: Connection) -> None:
-        """Close an idle connection, unless a request has arrived on it or may be on its way."""
-        self.serve(conn, self._service.readable, None)
-        if conn.waits is not AWAITS_FIRST_BYTE or self._parked.pop(conn.stream.fd, None) is None:
-            return
-        if conn.fresh:
-            conn.deadline = min(conn.deadline, monotonic() + FRESH_GRACE)
-            self.place(conn, WANTS_READ)
-        else:
-            self._close(conn)
-
-    def _done(self) -> bool:
-        if self._reason is None:
-            return False
-        if self._reason is _QUICK or not self._ctx.time_left():
-            return True
-        return self.acceptor.state is NO and not self._open
-
-    def close_all(self) -> None:
-        """Close what is open, when the worker has drained or its time is up."""
-        left = 0
-        for conn in list(self._open):
-            left += self._service.dropped(conn)
-            conn.stream.close()
-        if left:
-            self._ctx.log.warning("stopped with unfinished requests: %d", left)
-        self._poller.close()

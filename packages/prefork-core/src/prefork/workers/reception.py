@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prefork.http.forwarded import Fields
 from prefork.net.poller import READ, Poller
-from prefork.worker import StopReason
-from prefork.workers.acceptor import DRAINING, NO, QUEUE_GRACE, Acceptor
+from prefork.workers.acceptor import DRAINING, QUEUE_GRACE, Acceptor
+from prefork.workers.ending import LAST_CALL, Ending
 from prefork.workers.ledger import Ledger, Record
-from prefork.workers.loop import FRESH_GRACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,9 +29,6 @@ _LOOK: Final = 1.0
 
 _ATTENTION: Final = 0.25
 """Seconds between two looks while it stops, or while the time of a client is nearly up."""
-
-_MOMENT: Final = 1.0
-"""Seconds since its last answer in which a client may have sent its next request already, when it stops."""
 
 _AT_ONCE: Final = 16
 """Connections taken from a listener in one turn while the worker drains. Else one: a sibling may be idle."""
@@ -65,7 +61,10 @@ class Reception:
         self._poller.watch(ctx.stop_fd, READ)
         self._open: dict[Arrival, None] = {}
         self.idle = 0
-        self._reason: StopReason | None = None
+        self._ending = Ending(
+            ctx, self._acceptor, self._poller, self._open, wind_down=self._wind_down, drop=_drop
+        )
+        self._stopping = False
         self._look_at = 0.0
         self._sweep_at = inf
         self._dry_at = 0.0
@@ -76,7 +75,7 @@ class Reception:
 
     def begin(self) -> None:
         """See `prefork.worker.Reception`."""
-        if self._reason is None:
+        if not self._stopping:
             self._acceptor.take()
             self._ctx.ready()
 
@@ -84,11 +83,10 @@ class Reception:
         """See `prefork.worker.Reception`."""
         ready = [fd for fd, _ in self._poller.wait(0.0)]
         now = monotonic()
-        if self._reason is not None:
-            self._reason = self._ctx.stopping
-        elif self._ctx.stop_fd in ready:
-            self._obey(now)
-        arrivals = [] if self._reason is StopReason.QUICK else self._take(ready, now)
+        if self._ctx.stop_fd in ready:
+            self._stopping = self._ending.begin()
+            self._dry_at = now + QUEUE_GRACE
+        arrivals = [] if self._is_over() else self._take(ready, now)
         if now >= self._acceptor.resume_at:
             self._acceptor.take()
         if now >= self._look_at:
@@ -124,10 +122,7 @@ class Reception:
         sock = socket.socket(connected.family, connected.type, connected.proto, connected.detach())
         sock.setblocking(False)
         peer, port = address[:2] if isinstance(address, tuple) else ("", 0)
-        grace = (
-            self._first_byte_timeout if self._reason is None else min(self._first_byte_timeout, FRESH_GRACE)
-        )
-        arrival = Arrival(self, sock, peer, port, now + grace)
+        arrival = Arrival(self, sock, peer, port, now + self._first_byte_timeout)
         self._open[arrival] = None
         self.idle += 1
         self._acceptor.opened(len(self._open))
@@ -149,7 +144,7 @@ class Reception:
         """Return how long there is nothing to do unless something arrives, in seconds."""
         if self._acceptor.state is DRAINING:
             return QUEUE_GRACE
-        longest = _LOOK if self._reason is None else min(_ATTENTION, self._ctx.time_left())
+        longest = min(_ATTENTION, self._ctx.time_left()) if self._stopping else _LOOK
         return max(min(longest, self._sweep_at - now, self._acceptor.resume_at - now), 0.0)
 
     # What is due
@@ -179,23 +174,14 @@ class Reception:
 
     # Stopping
 
-    def _obey(self, now: float) -> None:
-        """Begin the stop that was ordered."""
-        self._reason = self._ctx.stopping
-        if self._reason is None:
-            return
-        self._poller.forget(self._ctx.stop_fd)  # end of file would stay readable for ever
+    def _wind_down(self) -> None:
+        """Announce the end on every response, and have idle clients ask soon or not at all."""
         self.keeps = False
-        if self._reason is StopReason.DRAIN:
-            self._acceptor.drain()
-            self._dry_at = now + QUEUE_GRACE
-        else:
-            self._acceptor.end()
+        self._first_byte_timeout = min(self._first_byte_timeout, LAST_CALL)
         for arrival in self._open:
             if arrival.is_idle:
-                grace = arrival.since + (_MOMENT if arrival.served else FRESH_GRACE)
-                arrival.deadline = min(arrival.deadline, max(grace, now))
-        self._sweep_at = now
+                arrival.deadline = min(arrival.deadline, arrival.since + LAST_CALL)
+        self._sweep_at = 0.0
 
     def _drain(self, now: float, *, grows: bool) -> None:
         """Close the listeners when nothing more is to be taken from them."""
@@ -204,28 +190,22 @@ class Reception:
         self._acceptor.leave_drained(dry=now >= self._dry_at)
 
     def _is_over(self) -> bool:
-        if self._reason is None:
-            return False
-        if self._reason is StopReason.QUICK or not self._ctx.time_left():
-            return True
-        return self._acceptor.state is NO and not self._open
+        return self._stopping and self._ending.is_over()
 
     def close(self) -> None:
         """See `prefork.worker.Reception`."""
-        self._acceptor.end()
-        left = 0
-        for arrival in list(self._open):
-            left += not arrival.is_idle
-            arrival.sock.close()
-        if left:
-            self._ctx.log.warning("stopped with unfinished requests: %d", left)
         self._ctx.slot.due = 0.0
-        self._poller.close()
+        self._ending.close_all()
 
     def aborted(self) -> None:
         """Leave an access line for each request in hand: the worker is about to be killed."""
         for arrival in self._open:
             arrival.killed()
+
+
+def _drop(arrival: Arrival) -> bool:
+    arrival.sock.close()
+    return not arrival.is_idle
 
 
 class Arrival:
@@ -241,7 +221,6 @@ class Arrival:
     Attributes:
         deadline: until when something must happen; infinity while a request is in hand.
         since: since when it has been idle, in monotonic seconds.
-        served: whether it has brought a request yet.
     """
 
     __slots__ = (
@@ -252,7 +231,6 @@ class Arrival:
         "deadline",
         "is_idle",
         "port",
-        "served",
         "since",
         "sock",
     )
@@ -266,7 +244,6 @@ class Arrival:
         self.port = port
         self.deadline = deadline
         self.since = monotonic()
-        self.served = False
         self.is_idle = True
         self._record: Record | None = None
         self._close: Callable[[], object] = self._shut
@@ -285,7 +262,6 @@ class Arrival:
     def request(self, method: str, target: str, version: str, fields: Iterable[tuple[str, str]]) -> Record:
         """See `prefork.worker.Arrival`."""
         self._busy()
-        self.served = True
         self.deadline = inf
         ledger = self._reception.ledger
         self._record = Record(ledger, self.address, method, target, version, fields, self._ended)
@@ -301,7 +277,7 @@ class Arrival:
         self.is_idle = True
         self._reception.idle += 1
         self.since = monotonic()
-        self.deadline = self.since + (self._reception.keepalive if self._reception.keeps else _MOMENT)
+        self.deadline = self.since + (self._reception.keepalive if self._reception.keeps else LAST_CALL)
         self._reception.expect(self.deadline)
 
     def forwarded(self, fields: Iterable[tuple[str, str]]) -> Forwarded:

@@ -110,8 +110,8 @@ class Connection:
         watched: the events for which it is in the poll set, 0 for none.
         fresh: whether it has brought no request yet.
         deadline: until when, in monotonic seconds.
-        began: monotonic seconds at which the first byte of the request arrived; of a connection that waits
-            for its end, when that wait began.
+        began: monotonic seconds at which the first byte of the request arrived; of a connection that is idle
+            or waits for its end, when that wait began.
         response: what is or was being answered, None before.
         close_body: what must be called when the response is out, None for nothing.
         outcome: what the access log will say of the request.
@@ -199,6 +199,15 @@ class Connection:
         """Begin to wait for the client to take the response; sets the deadline."""
         self._pace = Pace(self._terms.write_timeout, self._terms.min_rate, monotonic())
         self.deadline = self._pace.deadline()
+
+    def hasten(self, seconds: float) -> None:
+        """Let a client that is idle begin its next request no later than so long after it became idle.
+
+        Args:
+            seconds: how long. Of a new connection it counts from when it was accepted.
+        """
+        if self.waits is AWAITS_FIRST_BYTE:
+            self.deadline = min(self.deadline, self.began + seconds)
 
     def await_close(self, timeout: float) -> None:
         """Begin to wait for the client to close the connection; sets the deadline.

@@ -144,8 +144,10 @@ class Service:
     # Events of one connection
 
     def stop_keeping(self) -> None:
-        """Announce `Connection: close` on every response from now on."""
-        self._keepalive = 0.0
+        """Announce `Connection: close` on every response from now on.
+
+        A client that was told before that its connection stays may send one request more.
+        """
         self.keeps = False
 
     def wind_down(self) -> None:
@@ -155,7 +157,8 @@ class Service:
 
     def opened(self, conn: Connection) -> Wants:
         """Begin to serve a connection that was just accepted."""
-        conn.deadline = monotonic() + self._first_byte_timeout
+        conn.began = monotonic()
+        conn.deadline = conn.began + self._first_byte_timeout
         return self.readable(conn)
 
     def readable(self, conn: Connection) -> Wants:
@@ -300,9 +303,10 @@ class Service:
         return WANTS_CLOSE
 
     def dropped(self, conn: Connection) -> bool:
-        """Give a connection up because the worker ends; return whether it had a request."""
+        """Give a connection up because the worker ends, and close it; return whether it had a request."""
         busy = conn.waits in {AWAITS_HEAD, AWAITS_BODY, AWAITS_FLUSH, AWAITS_THREAD}
         self._gone(conn)
+        conn.stream.close()
         return busy
 
     def killed(self, conn: Connection) -> None:
@@ -495,9 +499,8 @@ class Service:
         http = conn.http
         if http.next_cycle():
             conn.reset()
-            now = monotonic()
+            now = conn.began = monotonic()
             if http.buffered:
-                conn.began = now
                 conn.waits = AWAITS_HEAD
                 conn.deadline = now + self._header_timeout
                 return WANTS_TURN
