@@ -32,6 +32,9 @@ workers busy, and leave the processor to those that are starting."""
 AGAIN: Final = "/again"
 """What ends the path of a request that was sent again."""
 
+KEPT: Final = 1.0
+"""Seconds for which at least a connection that was just busy is kept by a worker that is to leave."""
+
 _PRINTED: Final = 10
 
 
@@ -45,6 +48,15 @@ class Loss(NamedTuple):
     path: str = ""
     port: int = 0
     """Of the client's end of its connection; 0 for a Unix socket, and where there was no connection."""
+
+
+class _Kept(NamedTuple):
+    """A connection over which to ask again."""
+
+    sock: socket.socket
+    port: int
+    since: float
+    """Monotonic seconds, before which it cannot have become idle."""
 
 
 class Load:
@@ -64,6 +76,8 @@ class Load:
         again: requests on a kept connection that was closed without a byte of an answer just when they were
             sent. They were sent again on a new one, as RFC 9112 section 9.3.1 has it, with `AGAIN` at the end
             of their path.
+        cut_off: kept connections that were closed so shortly after an answer that only a worker that was
+            killed may do so, whether or not a request was on its way.
         versions: answers by version.
         pids: answers by pid.
         slowest: the longest time from the attempt to connect to the last byte, in seconds.
@@ -83,6 +97,7 @@ class Load:
         self.address = address
         self.lost: list[Loss] = []
         self.again: list[Loss] = []
+        self.cut_off: list[Loss] = []
         self.refused: list[Loss] = []
         self.versions: Counter[str] = Counter()
         self.pids: Counter[int] = Counter()
@@ -110,7 +125,8 @@ class Load:
         self.finish()
         print(
             f"--- load: {self.answered} answered, {dict(self.versions.most_common(_PRINTED))}, "
-            f"slowest {self.slowest:.3f} s, longest gap {self.longest_gap:.3f} s, {self.retried} retried"
+            f"slowest {self.slowest:.3f} s, longest gap {self.longest_gap:.3f} s, {self.retried} retried, "
+            f"{len(self.cut_off)} cut off"
         )
         for loss in [*self.lost, *self.refused][:_PRINTED]:
             print(f"    {loss.kind}: {loss.text}")
@@ -163,24 +179,28 @@ class Load:
         """Ask until a server that was told to stop has ended well; all must be answered up to its end."""
         assert server.wait_exit(PATIENCE / 2) == 0
         self.wait_end()
-        assert not self.lost, f"{len(self.lost)} lost: {self.lost[:_PRINTED]}"
+        self._check_losses()
 
     def check(self) -> None:
-        """Check that every request was answered, and nobody was refused.
+        """Check that every request was answered, nobody was refused, and no connection was cut off.
 
         Raises:
             AssertionError: one was not.
         """
-        assert not self.lost, f"{len(self.lost)} lost: {self.lost[:_PRINTED]}"
+        self._check_losses()
         assert not self.refused, f"{len(self.refused)} refused"
         assert self.answered
+
+    def _check_losses(self) -> None:
+        assert not self.lost, f"{len(self.lost)} lost: {self.lost[:_PRINTED]}"
+        assert not self.cut_off, f"{len(self.cut_off)} cut off: {self.cut_off[:_PRINTED]}"
 
     # The clients
 
     def _run(self, number: int) -> None:
         """Be one client."""
         count = 0
-        kept: socket.socket | None = None
+        kept: _Kept | None = None
         while not self._ending.is_set() and not self.refused:
             began = time.monotonic()
             count += 1
@@ -194,39 +214,47 @@ class Load:
                     (self.refused if error.kind == "refused" else self.lost).append(_loss(error))
             self._ending.wait(max(began + self._interval - time.monotonic(), 0.0))
         if kept is not None:
-            kept.close()
+            kept.sock.close()
 
-    def _ask(self, path: str, kept: socket.socket | None) -> tuple[client.Answer, socket.socket | None]:
+    def _ask(self, path: str, kept: _Kept | None) -> tuple[client.Answer, _Kept | None]:
         """Ask, over the connection of the last answer if it was kept; return what to keep for the next."""
-        if kept is not None and client.is_closed(kept):
-            kept.close()
+        if kept is not None and client.is_closed(kept.sock):
+            self._note_end(kept, Loss("closed", f"while idle ({path})", time.monotonic(), path, kept.port))
+            kept.sock.close()
             kept = None
         if kept is not None:
             try:
-                return self._ask_over(kept, path)
+                return self._ask_over(kept.sock, path)
             except RequestFailed as error:
                 if error.kind not in {"reset", "empty"}:
                     raise
+                self._note_end(kept, _loss(error))
                 with self._lock:
                     self.again.append(_loss(error))
             path += AGAIN
         return self._ask_over(client.connect(self.address, self._timeout), path)
 
-    def _ask_over(self, sock: socket.socket, path: str) -> tuple[client.Answer, socket.socket | None]:
-        name = sock.getsockname()
+    def _ask_over(self, sock: socket.socket, path: str) -> tuple[client.Answer, _Kept | None]:
+        since = time.monotonic()
+        port = _port(sock)
         try:
             client.send(sock, client.render(path))
             answer = client.read_answer(sock)
             _check(answer, path)
         except RequestFailed as error:
             error.path = path
-            error.port = name[1] if isinstance(name, tuple) else 0
+            error.port = port
             sock.close()
             raise
         if self._keep and not answer.closing:
-            return answer, sock
+            return answer, _Kept(sock, port, since)
         sock.close()
         return answer, None
+
+    def _note_end(self, kept: _Kept, loss: Loss) -> None:
+        if loss.at - kept.since < KEPT:
+            with self._lock:
+                self.cut_off.append(loss)
 
     def _note(self, answer: client.Answer, began: float) -> None:
         version, pid, _ = answer.text.split(" ", 2)
@@ -238,6 +266,11 @@ class Load:
             if self._last_answer:
                 self.longest_gap = max(self.longest_gap, now - self._last_answer)
             self._last_answer = now
+
+
+def _port(sock: socket.socket) -> int:
+    name = sock.getsockname()
+    return name[1] if isinstance(name, tuple) else 0
 
 
 def _check(answer: client.Answer, path: str) -> None:
