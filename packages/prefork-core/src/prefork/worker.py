@@ -257,7 +257,7 @@ class Reception(Protocol):
 
     @property
     def keeps(self) -> bool:
-        """Whether connections stay open after a response; else it says `Connection: close`."""
+        """Whether connections stay open after a response; else it announces its end."""
 
     @property
     def ended(self) -> bool:
