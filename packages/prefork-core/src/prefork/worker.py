@@ -329,8 +329,14 @@ class Exchange(Protocol):
             AssertionError: it has begun already.
         """
 
+    def close_afterwards(self) -> None:
+        """Close the connection after the response, and announce that in it."""
+
     def write(self, data: bytes) -> None:
         """Send bytes of body, however many. Should not be called while the client `is_behind`.
+
+        Args:
+            data: the bytes; b"" sends the head, if it is not out yet.
 
         Raises:
             ClientDisconnected: an OSError; the client went away, or takes the response too slowly.

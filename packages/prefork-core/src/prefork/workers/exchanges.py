@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from prefork.errors import ClientDisconnected
-from prefork.http.states import WRITING_DONE
+from prefork.http.states import WRITING_DONE, WRITING_HEAD
 from prefork.net.poller import Poller
 from prefork.net.stream import RECEIVE_SIZE, rest_of
 from prefork.process.scoreboard import ThreadRecord
@@ -285,7 +285,14 @@ class Exchange:
 
     def write(self, data: bytes) -> None:
         """See `prefork.worker.Exchange`."""
-        self._response.write(data)
+        if data:
+            self._response.write(data)
+        elif self._error is not None or self.conn.http.writing is WRITING_HEAD:
+            self.send(self._response.begin_raw(None))
+
+    def close_afterwards(self) -> None:
+        """See `prefork.worker.Exchange`."""
+        self.conn.http.persistent = False
 
     def flush(self) -> None:
         """See `prefork.worker.Exchange`."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""`-k aio`: ASGI 3 applications."""

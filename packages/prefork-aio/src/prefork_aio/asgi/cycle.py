@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: MIT
+"""One HTTP request as an ASGI application sees it: `receive` and `send`.
+
+Decides the order of messages (ASGI specification, "HTTP Connection Scope"). The head of a response is held
+until its first body message, so that both are one write.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from prefork.errors import ClientDisconnected
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable
+    from typing import BinaryIO
+
+    from prefork.worker import Exchange
+
+_STATUSES: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+
+_DROPPED: Final = frozenset(
+    {"transfer-encoding", "keep-alive", "upgrade", "te", "trailer", "proxy-connection"}
+)
+"""What belongs to the connection, and is the server's to say (RFC 9110 §7.6.1). ASGI wants it ignored."""
+
+_CONNECTION: Final = "connection"
+
+_KEPT: Final = 1024
+_names: dict[bytes, tuple[str, bool]] = {}
+"""Name as given → that name as text, and whether it belongs to the connection."""
+
+
+class Stage(Enum):
+    """How far the response is."""
+
+    NOTHING = "nothing"
+    STARTED = "started"
+    BODY = "body"
+    ENDED = "ended"
+
+
+NOTHING: Final = Stage.NOTHING
+STARTED: Final = Stage.STARTED
+BODY: Final = Stage.BODY
+ENDED: Final = Stage.ENDED
+
+
+class Cycle:
+    """A request and its response.
+
+    Args:
+        exchange: what has come.
+        loop: the running event loop.
+
+    Attributes:
+        task: the one that runs the application, None before.
+    """
+
+    __slots__ = ("_body_ended", "_exchange", "_held", "_loop", "_receiver", "_sender", "_stage", "task")
+
+    def __init__(self, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> None:
+        self._exchange = exchange
+        self._loop = loop
+        self._stage = NOTHING
+        self._held: bytes | None = None
+        self._body_ended = False
+        self._receiver: asyncio.Future[None] | None = None
+        self._sender: asyncio.Future[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+        exchange.wake = self._wake
+
+    def _wake(self) -> None:
+        """Let whoever waits for the client look again."""
+        for waiter in (self._receiver, self._sender):
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+
+    # The request
+
+    async def receive(self) -> dict[str, Any]:
+        """Return the next message: pieces of the body, then, when it is so, that the client has gone."""
+        while self._stage is not ENDED:
+            if not self._body_ended:
+                try:
+                    message = self._take_body()
+                except OSError:
+                    break
+                if message is not None:
+                    return message
+            elif self._exchange.is_gone:
+                break
+            await self._wait_to_receive()
+        return {"type": "http.disconnect"}
+
+    def _take_body(self) -> dict[str, Any] | None:
+        """Return a message with what has arrived of the body, None for nothing."""
+        piece, self._held = self._held, None
+        if piece is None:
+            piece = self._exchange.read()
+        if piece is None:
+            return None
+        if piece:
+            self._held = self._exchange.read()
+        self._body_ended = piece == b"" or self._held == b""
+        return {"type": "http.request", "body": piece, "more_body": not self._body_ended}
+
+    async def _wait_to_receive(self) -> None:
+        if self._receiver is None or self._receiver.done():
+            self._receiver = self._loop.create_future()
+        # Each who waits has the same future, and one that is cancelled must not end the wait of others.
+        receiver = self._receiver
+        try:
+            await receiver
+        finally:
+            if self._receiver is receiver:
+                self._receiver = None
+
+    # The response
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Send a message: the start of a response, a piece of its body, or a file as all of it.
+
+        Raises:
+            OSError: the client has gone (ASGI 2.4).
+            RuntimeError: the message has no place here.
+            ValueError, TypeError, KeyError: it is malformed.
+        """
+        kind = message["type"]
+        stage = self._stage
+        if kind == "http.response.body" and (stage is STARTED or stage is BODY):
+            body = message.get("body", b"")
+            if not message.get("more_body", False):
+                self._stage = ENDED
+                self._exchange.finish(body)
+                self._wake()
+                return
+            self._stage = BODY
+            self._exchange.write(body)
+            if self._exchange.is_behind:
+                await self._wait_to_send()
+        elif kind == "http.response.start" and stage is NOTHING:
+            self._start(message)
+        elif kind == "http.response.pathsend" and stage is STARTED:
+            self._stage = ENDED
+            self._exchange.finish_with_file(_open(message["path"]))
+            self._wake()
+        elif self._exchange.is_gone:
+            raise ClientDisconnected("the client went away")
+        else:
+            raise RuntimeError(f"unexpected message {kind!r}: the response has {_WORDS[stage]}")
+
+    def _start(self, message: dict[str, Any]) -> None:
+        status = message["status"]
+        line = _STATUSES.get(status) or f"{status:d} "
+        fields, closes = as_text(message.get("headers", ()))
+        self._exchange.start(line, fields)
+        if closes:
+            self._exchange.close_afterwards()
+        self._stage = STARTED
+
+    async def _wait_to_send(self) -> None:
+        while self._exchange.is_behind:
+            self._sender = self._loop.create_future()
+            await self._sender
+        if self._exchange.is_gone:
+            self._exchange.write(b"")  # raises what it was
+
+    # The end
+
+    def returned(self) -> None:
+        """Note that the application has returned."""
+        if self._stage is ENDED:
+            return
+        if self._exchange.is_gone:
+            self.failed(ClientDisconnected("the client went away"))
+        else:
+            self.failed(RuntimeError(f"the application returned, but its response has {_WORDS[self._stage]}"))
+
+    def failed(self, error: BaseException) -> None:
+        """Note that the application has raised; what it raises after its response is for the log."""
+        self._stage = ENDED
+        self._exchange.fail(error)
+
+
+_WORDS: Final = {
+    NOTHING: "not begun",
+    STARTED: "begun, and no body followed",
+    BODY: "not ended",
+    ENDED: "ended",
+}
+
+
+def _open(path: str) -> BinaryIO:
+    return Path(path).open("rb")
+
+
+def as_text(headers: Iterable[tuple[bytes, bytes]]) -> tuple[list[tuple[str, str]], bool]:
+    """Return fields as text, without those that are for the server to say.
+
+    Args:
+        headers: names and values.
+
+    Returns:
+        The fields, and whether one of them asks for the end of the connection.
+    """
+    fields = []
+    closes = False
+    for name, value in headers:
+        try:
+            text, own = _names[name]
+        except KeyError:
+            text, own = _look_at(name)
+        if not own:
+            fields.append((text, str(value, "latin-1")))
+        elif text.lower() == _CONNECTION and b"close" in value.lower():
+            closes = True
+    return fields, closes
+
+
+def _look_at(name: bytes) -> tuple[str, bool]:
+    text = str(name, "latin-1")
+    lower = text.lower()
+    found = (text, lower == _CONNECTION or lower in _DROPPED)
+    if len(_names) < _KEPT:
+        _names[bytes(name)] = found
+    return found

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""The scope of one request (ASGI specification, "HTTP & WebSocket Message Format").
+
+Every scope is made of new dictionaries and lists: applications write into them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+from prefork.http.forwarded import path_info
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from prefork.http import Request
+    from prefork.worker import Exchange
+
+SPEC: Final = "2.5"
+"""Of the HTTP and WebSocket messages: from 2.4 on `send` raises an OSError when the client has gone."""
+
+_KEPT: Final = 64
+_KEPT_SIZE: Final = 2048
+"""Bytes of a head up to which its fields are kept, for the next request that has the same ones."""
+
+
+class Scopes:
+    """Makes the scopes of a worker.
+
+    Args:
+        root_path: where the application is mounted, if the proxy takes that off the path; "" else.
+        script_name: where it is mounted, if the path has that; "" for the root.
+        state: of the lifespan; each scope gets a copy.
+        sends_files: whether `http.response.pathsend` is offered.
+    """
+
+    def __init__(
+        self, *, root_path: str, script_name: str, state: Mapping[str, Any] | None, sends_files: bool
+    ) -> None:
+        self._root_path = root_path.rstrip("/")
+        self._script_name = script_name.rstrip("/")
+        self._state = state
+        self._extensions: tuple[str, ...] = ("http.response.pathsend",) if sends_files else ()
+        self._pairs: dict[bytes, list[tuple[bytes, bytes]]] = {}
+
+    def http(self, exchange: Exchange) -> dict[str, Any]:
+        """Return the scope of an HTTP request.
+
+        Raises:
+            ProtocolError: the request is to be refused.
+        """
+        request = exchange.request
+        forwarded = exchange.forwarded()
+        path = request.path
+        root_path = self._root_path
+        script_name = forwarded.script_name or self._script_name
+        if script_name:
+            path_info(path, script_name)  # raises where the path is not below it
+            root_path = script_name
+        elif root_path:
+            path = root_path + path
+        address, port = exchange.peer
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": SPEC},
+            "http_version": request.version[5:],
+            "method": request.method,
+            "scheme": forwarded.scheme,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": path.encode("latin-1"),
+            "query_string": request.query.encode("latin-1"),
+            "root_path": root_path,
+            "headers": self._headers(request, forwarded.fields),
+            "client": (address, port) if address else None,
+            "server": exchange.server,
+            "extensions": {name: {} for name in self._extensions},
+        }
+        if self._state is not None:
+            scope["state"] = dict(self._state)
+        return scope
+
+    def websocket(self, exchange: Exchange) -> dict[str, Any]:
+        """Return the scope of a request for a WebSocket.
+
+        Raises:
+            ProtocolError: the request is to be refused.
+        """
+        scope = self.http(exchange)
+        del scope["method"]
+        scope["type"] = "websocket"
+        scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
+        named = exchange.request.fields.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
+        scope["subprotocols"] = [name for part in named.split(",") if (name := part.strip())]
+        scope["extensions"] = {"websocket.http.response": {}}
+        return scope
+
+    def _headers(self, request: Request, permitted: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+        if request.underscored:
+            # "x_user" becomes the same variable as "x-user" where a framework makes an environ of it.
+            return [
+                (name, value)
+                for name, value in request.pairs()
+                if b"_" not in name or _cgi_name(name) in permitted
+            ]
+        pairs = self._pairs.get(request.rest)
+        if pairs is None:
+            pairs = request.pairs()
+            if len(request.rest) <= _KEPT_SIZE:
+                if len(self._pairs) >= _KEPT:
+                    self._pairs.clear()
+                self._pairs[bytes(request.rest)] = pairs
+        return pairs.copy()
+
+
+def _cgi_name(name: bytes) -> str:
+    return "HTTP_" + str(name, "latin-1").upper().replace("-", "_")
