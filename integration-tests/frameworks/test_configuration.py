@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from support.browser import fetch
-from support.client import ask
-from support.processes import title
-from support.server import Server, clean_environ, free_port
-from support.waiting import until
+from support.server import Server
+
+from prefork.testing.client import ask
+from prefork.testing.processes import title
+from prefork.testing.server import clean_environ, free_port
+from prefork.testing.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

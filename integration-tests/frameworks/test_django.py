@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from support.browser import Browser, Reply, blocks, fetch, upload, wire
-from support.client import TIMEOUT, connect
 from support.django_project import APPLICATIONS, prepare
-from support.processes import descriptors, status
 from support.server import Server
-from support.waiting import until
 from support.workers import SYNC, UNDER_BOTH, WorkerClass, only
+
+from prefork.testing.client import TIMEOUT, connect
+from prefork.testing.processes import descriptors, status
+from prefork.testing.waiting import until
 
 if TYPE_CHECKING:
     import socket

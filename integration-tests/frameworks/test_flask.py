@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final, Self
 
 import pytest
 from support.browser import Browser, blocks, fetch, read_all, upload, wire
-from support.client import connect
-from support.processes import descriptors
 from support.server import Server
-from support.waiting import until
 from support.workers import SYNC, UNDER_BOTH, WorkerClass, only
+
+from prefork.testing.client import connect
+from prefork.testing.processes import descriptors
+from prefork.testing.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,9 @@ from typing import Final
 
 import pytest
 from support.browser import fetch
-from support.server import Server, clean_environ
+from support.server import Server
+
+from prefork.testing.server import clean_environ
 
 SHOP: Final = '''
     """The factory of a package, as Flask's documentation has it."""

@@ -14,10 +14,10 @@ from typing import Final
 from support.control import SOCKET, ctl_json
 from support.django_project import APPLICATIONS, prepare
 from support.server import Server
-from support.waiting import until
 from support.workers import SYNC, UNDER_BOTH, only
 
 from prefork.process import memory
+from prefork.testing.waiting import until
 
 pytestmark = UNDER_BOTH
 

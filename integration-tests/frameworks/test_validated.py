@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 from support.browser import blocks, fetch, read_all, wire
-from support.client import connect
 from support.server import Server
 from support.workers import UNDER_BOTH, WorkerClass
+
+from prefork.testing.client import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,8 @@ import pytest
 import simple_websocket
 import socketio
 from support.server import Server
-from support.waiting import PATIENCE, until
+
+from prefork.testing.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

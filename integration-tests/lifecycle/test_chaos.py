@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from support import chaos, control, processes
+from support import chaos, control
 from support.chaos import Chaos, Journal
-from support.load import Load
 from support.server import Server
-from support.waiting import until
 from support.workers import UNDER_BOTH, WorkerClass
+
+from prefork.testing import processes
+from prefork.testing.load import Load
+from prefork.testing.waiting import until
 
 pytestmark = UNDER_BOTH
 

@@ -17,13 +17,16 @@ from pathlib import Path
 
 import pytest
 from folders import public_folder
-from support import client, control, processes
+from support import control
 from support.application import deploy, hold, hold_in_each, release
 from support.control import FLAGS, SOCKET, ctl, ctl_json
-from support.load import Load
-from support.server import Server, clean_environ
-from support.waiting import until
+from support.server import Server
 from support.workers import UNDER_BOTH, WorkerClass
+
+from prefork.testing import client, processes
+from prefork.testing.load import Load
+from prefork.testing.server import clean_environ
+from prefork.testing.waiting import until
 
 SOON = 2.0
 """Seconds for an answer, on a busy machine; one that waits for a worker takes as long as the test."""

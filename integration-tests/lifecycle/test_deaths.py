@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from support import client, processes
 from support.application import deploy, hold, hold_in_each, holder, release
-from support.client import RequestFailed, read_answer
-from support.load import Load
-from support.server import Server, free_port
-from support.waiting import until
+from support.server import Server
 from support.workers import UNDER_BOTH, WorkerClass
+
+from prefork.testing import client, processes
+from prefork.testing.client import RequestFailed, read_answer
+from prefork.testing.load import Load
+from prefork.testing.server import free_port
+from prefork.testing.waiting import until
 
 pytestmark = UNDER_BOTH
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from support import client
 from support.application import deploy, hold_in_each, release
-from support.client import RequestFailed, read_answer
-from support.load import Load
 from support.server import Server
 from support.workers import GTHREAD, UNDER_BOTH, only
+
+from prefork.testing import client
+from prefork.testing.client import RequestFailed, read_answer
+from prefork.testing.load import Load
 
 pytestmark = [UNDER_BOTH, only(GTHREAD)]
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from support import client
 from support.application import deploy, hold
-from support.load import Load
 from support.server import Server
-from support.waiting import until
+
+from prefork.testing import client
+from prefork.testing.load import Load
+from prefork.testing.waiting import until
 
 LINE: Final = re.compile(r'127\.0\.0\.1 - - \[[^]]+\] "GET /(ready|\d+/\d+) HTTP/1\.1" 200 \d+ "-" "-"')
 DRIP: Final = """

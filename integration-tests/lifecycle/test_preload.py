@@ -11,13 +11,14 @@ from typing import Final
 
 import pytest
 from folders import public_folder
-from support import processes
 from support.application import deploy, hold, release, reload_slowly
-from support.client import read_answer
-from support.load import Load
 from support.server import Server
-from support.waiting import until
 from support.workers import SYNC, UNDER_BOTH, WorkerClass, only
+
+from prefork.testing import processes
+from prefork.testing.client import read_answer
+from prefork.testing.load import Load
+from prefork.testing.waiting import until
 
 pytestmark = UNDER_BOTH
 

@@ -7,11 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from support.application import deploy
-from support.client import RequestFailed
-from support.load import Load
 from support.server import Server
-from support.waiting import until
 from support.workers import GTHREAD, UNDER_BOTH, only
+
+from prefork.testing.client import RequestFailed
+from prefork.testing.load import Load
+from prefork.testing.waiting import until
 
 pytestmark = UNDER_BOTH
 

@@ -9,12 +9,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from support import processes
 from support.application import deploy
-from support.load import Load
 from support.server import Server
-from support.waiting import until
 from support.workers import SYNC, UNDER_BOTH, only
+
+from prefork.testing import processes
+from prefork.testing.load import Load
+from prefork.testing.waiting import until
 
 pytestmark = UNDER_BOTH
 

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from support import client, control
+from support import control
 from support.application import deploy, hold, release, reload_slowly
-from support.client import RequestFailed
-from support.load import CLIENTS, Load
-from support.server import Server, free_port
-from support.waiting import until
+from support.server import Server
 from support.workers import SYNC, UNDER_BOTH, WorkerClass, only
+
+from prefork.testing import client
+from prefork.testing.client import RequestFailed
+from prefork.testing.load import CLIENTS, Load
+from prefork.testing.server import free_port
+from prefork.testing.waiting import until
 
 pytestmark = UNDER_BOTH
 

@@ -11,12 +11,13 @@ from typing import Final
 
 import pytest
 from support.application import deploy, hold, release
-from support.client import read_answer
-from support.load import CLIENTS, Load
-from support.processes import is_running
 from support.server import Server
-from support.waiting import PATIENCE, until
 from support.workers import GTHREAD, SYNC, UNDER_BOTH, WorkerClass, only
+
+from prefork.testing.client import read_answer
+from prefork.testing.load import CLIENTS, Load
+from prefork.testing.processes import is_running
+from prefork.testing.waiting import PATIENCE, until
 
 pytestmark = UNDER_BOTH
 

@@ -10,13 +10,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from support import client
 from support.application import deploy
-from support.client import read_answer
-from support.load import Load
 from support.server import Server
-from support.waiting import until
 from support.workers import UNDER_BOTH
+
+from prefork.testing import client
+from prefork.testing.client import read_answer
+from prefork.testing.load import Load
+from prefork.testing.waiting import until
 
 pytestmark = UNDER_BOTH
 

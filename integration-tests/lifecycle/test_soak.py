@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
-from support import client, processes
-from support.application import REPEAT, deploy
+from support.application import deploy
 from support.server import Server
-from support.waiting import until
+
+from prefork.testing import client, processes
+from prefork.testing.waiting import until
+from prefork.trial.answers import REPEAT
 
 KEPT: Final = 16
 """Connections on which the requests come."""

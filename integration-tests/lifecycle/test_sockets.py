@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from support import client
 from support.application import deploy
-from support.load import Load
-from support.server import Server, free_port
-from support.waiting import until
+from support.server import Server
+
+from prefork.testing import client
+from prefork.testing.load import Load
+from prefork.testing.server import free_port
+from prefork.testing.waiting import until
 
 AS_SYSTEMD: Final = (
     sys.executable,

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from support.application import deploy, hold, release
-from support.client import Answer, connect, read_answer, render
 from support.server import Server
 from support.workers import GTHREAD, present
+
+from prefork.testing.client import Answer, connect, read_answer, render
 
 pytestmark = pytest.mark.alone
 

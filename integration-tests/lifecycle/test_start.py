@@ -15,12 +15,14 @@ from typing import Final, NamedTuple
 
 import pytest
 from folders import public_folder
-from support import processes
 from support.application import deploy, hold, release
-from support.client import RequestFailed, connect, read_answer, send
-from support.load import Load
-from support.server import Server, clean_environ, free_port
-from support.waiting import PATIENCE, until
+from support.server import Server
+
+from prefork.testing import processes
+from prefork.testing.client import RequestFailed, connect, read_answer, send
+from prefork.testing.load import Load
+from prefork.testing.server import clean_environ, free_port
+from prefork.testing.waiting import PATIENCE, until
 
 NOBODY: Final = 65534
 SOON: Final = 10.0

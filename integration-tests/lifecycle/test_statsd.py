@@ -8,11 +8,12 @@ import socket
 from collections import Counter
 from pathlib import Path
 
-from support import client
 from support.application import deploy
 from support.server import Server
-from support.waiting import until
 from support.workers import UNDER_BOTH
+
+from prefork.testing import client
+from prefork.testing.waiting import until
 
 pytestmark = UNDER_BOTH
 

@@ -15,12 +15,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
 
-from support import client, control, processes
+from support import control
 from support.application import deploy, hold_in_each, release
-from support.client import RequestFailed
 from support.control import FLAGS
-from support.server import Server, free_port
-from support.waiting import until
+from support.server import Server
+
+from prefork.testing import client, processes
+from prefork.testing.client import RequestFailed
+from prefork.testing.server import free_port
+from prefork.testing.waiting import until
 
 SOON: Final = 2.0
 """Seconds for an answer, on a busy machine; one that waits for a worker takes as long as the test."""

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from support import client, processes
 from support.application import deploy, hold, release
-from support.client import Address, RequestFailed
-from support.load import Load
-from support.server import Server, free_port
-from support.waiting import until
+from support.server import Server
 from support.workers import GTHREAD, UNDER_BOTH, WorkerClass, only
+
+from prefork.testing import client, processes
+from prefork.testing.client import Address, RequestFailed
+from prefork.testing.load import Load
+from prefork.testing.server import free_port
+from prefork.testing.waiting import until
 
 pytestmark = UNDER_BOTH
 

@@ -11,13 +11,14 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from support import client, processes
 from support.application import deploy, hold, holder, release
-from support.client import RequestFailed, read_answer
-from support.load import Load
 from support.server import Server
-from support.waiting import until
 from support.workers import GTHREAD, UNDER_BOTH, only
+
+from prefork.testing import client, processes
+from prefork.testing.client import RequestFailed, read_answer
+from prefork.testing.load import Load
+from prefork.testing.waiting import until
 
 if TYPE_CHECKING:
     import socket

@@ -16,7 +16,8 @@ import pytest
 from support.application import deploy, hold, release
 from support.control import FLAGS, ctl_json, start
 from support.server import Server
-from support.waiting import PATIENCE, until
+
+from prefork.testing.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,13 +8,16 @@ import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
-from support import control, processes
+from support import control
 from support.application import deploy, hold, release
-from support.client import read_answer
-from support.load import Load
-from support.server import Server, bind_text, free_port
-from support.waiting import until
+from support.server import Server
 from support.workers import GTHREAD, SYNC, UNDER_BOTH, WorkerClass, only
+
+from prefork.testing import processes
+from prefork.testing.client import read_answer
+from prefork.testing.load import Load
+from prefork.testing.server import bind_text, free_port
+from prefork.testing.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

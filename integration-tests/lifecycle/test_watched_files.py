@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from support import client, processes
 from support.application import deploy, hold, release
 from support.server import Server
-from support.waiting import until
 from support.workers import UNDER_BOTH
+
+from prefork.testing import client, processes
+from prefork.testing.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

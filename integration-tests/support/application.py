@@ -7,15 +7,16 @@ import os
 from signal import SIGHUP
 from typing import TYPE_CHECKING, Final
 
-from support import client
-from support.waiting import until
+from prefork.testing import client
+from prefork.testing.waiting import until
+from prefork.trial.answers import REPEAT
 
 if TYPE_CHECKING:
     import socket
     from contextlib import ExitStack
     from pathlib import Path
 
-    from support.load import Load
+    from prefork.testing.load import Load
     from support.server import Server
 
 _TEXT: Final = '''\
@@ -45,9 +46,6 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
 '''
-
-REPEAT: Final = 40
-"""How often a line is in the body of an answer."""
 
 
 def deploy(folder: Path, version: str = "one", *, boot: str = "", request: str = "pass") -> None:

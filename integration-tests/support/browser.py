@@ -14,14 +14,14 @@ import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from support.client import TIMEOUT, connect
+from prefork.testing.client import TIMEOUT, connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from email.message import Message
     from io import BufferedReader
 
-    from support.client import Address
+    from prefork.testing.client import Address
 
 _BLOCK: Final = 1 << 18
 

@@ -21,18 +21,19 @@ from pathlib import Path
 from signal import SIGHUP, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, Signals
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from support import client, control, processes
+from prefork.testing import client, processes
+from prefork.testing.waiting import until
+from support import control
 from support.application import deploy
 from support.custody import Custody
-from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from random import Random
 
-    from support.client import Answer
+    from prefork.testing.client import Answer
+    from prefork.testing.load import Load, Loss
     from support.custody import Seizure
-    from support.load import Load, Loss
     from support.server import Server
 
 FLAGS: Final = f"-c prefork.conf.py -p server.pid {control.FLAGS}"

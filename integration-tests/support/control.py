@@ -4,24 +4,23 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from support.client import TIMEOUT
-from support.server import clean_environ
-from support.waiting import until
+from prefork.testing.client import TIMEOUT
+from prefork.testing.control import SOCKET, ask, connect
+from prefork.testing.server import clean_environ
+from prefork.testing.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from support.server import Server
 
-COMMAND: Final = (sys.executable, "-c", "import sys; from prefork.ctl import main; sys.exit(main())")
-SOCKET: Final = "control.sock"
-"""In the folder of the server."""
+__all__ = ["COMMAND", "FLAGS", "SOCKET", "ask", "connect", "ctl", "ctl_json", "start", "wait_status"]
 
+COMMAND: Final = (sys.executable, "-c", "import sys; from prefork.ctl import main; sys.exit(main())")
 FLAGS: Final = f"--control-socket {SOCKET}"
 
 
@@ -48,23 +47,6 @@ def ctl(folder: Path, *arguments: str, expect: int = 0) -> tuple[str, str]:
 def ctl_json(folder: Path, *arguments: str) -> Any:
     """Run the command with --json, and return what it has printed."""
     return json.loads(ctl(folder, *arguments, "--json")[0])
-
-
-def connect(folder: Path) -> socket.socket:
-    """Return a connection to the control socket."""
-    sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(TIMEOUT)
-    sock.connect(str(folder / SOCKET))
-    return sock
-
-
-def ask(folder: Path, command: str, **arguments: Any) -> Any:
-    """Ask without the command; return the result."""
-    with connect(folder) as sock, sock.makefile("rb") as file:
-        sock.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
-        answer = json.loads(file.readline())
-    assert answer["ok"], answer
-    return answer["result"]
 
 
 def wait_status(server: Server, **facts: Any) -> None:

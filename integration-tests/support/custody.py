@@ -14,11 +14,11 @@ from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import TYPE_CHECKING, Final
 
-from support import processes
-from support.waiting import until
+from prefork.testing import processes
+from prefork.testing.waiting import until
 
 if TYPE_CHECKING:
-    from support.load import Loss
+    from prefork.testing.load import Loss
 
 NOTICED: Final = 30.0
 """Seconds within which a client sees that its connection is gone. Later its port may be another's."""

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from support.server import clean_environ
+from prefork.testing.server import clean_environ
 
 APPLICATIONS: Final = Path(__file__).parents[1] / "frameworks" / "applications"
 

@@ -18,14 +18,14 @@ import zlib
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-from support.client import Kept, RequestFailed
-from support.waiting import PATIENCE, until
+from prefork.testing.client import Kept, RequestFailed
+from prefork.testing.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from support.client import Address, Answer
+    from prefork.testing.client import Address, Answer
 
 APPLICATION: Final = '''\
 import os

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The worker class of examples/, built as a wheel and installed outside of this tree."""
+"""The worker class of examples/, built as a wheel and installed outside of this tree.
+
+Its own tests are those of `prefork.testing`.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from support import client
-from support.application import deploy
-from support.client import read_answer
-from support.load import Load
-from support.server import Server, clean_environ
+from support.server import Server
+
+from prefork.testing import client
+from prefork.testing.client import read_answer
+from prefork.testing.server import clean_environ
 
 EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "prefork-patient"
 SIZE: Final = 256 * 1024
@@ -95,33 +98,3 @@ def test_a_reload_changes_its_settings_and_the_worker_class(
         server.signal(signal.SIGHUP)
         server.wait_log("generation 3 ready")
         assert server.ask().text == "0"
-
-
-def test_a_reload_under_load_loses_nothing(tmp_path: Path, variables: dict[str, str]) -> None:
-    deploy(tmp_path, "one")
-    with (
-        Server(tmp_path, "-k patient -w 2 app:app", environ=variables) as server,
-        Load(server.address) as closing,
-        Load(server.address, keep=True, first=10) as keeping,
-    ):
-        for load in (closing, keeping):
-            load.wait()
-        deploy(tmp_path, "two")
-        server.signal(signal.SIGHUP)
-        for load in (closing, keeping):
-            load.wait_only_version("two")
-        server.wait_log("2 of 2 replaced")
-        for load in (closing, keeping):
-            load.check()
-
-
-def test_a_stop_does_not_wait_for_idle_connections(tmp_path: Path, variables: dict[str, str]) -> None:
-    configure(tmp_path, "graceful_timeout = 60")
-    with (
-        Server(tmp_path, "-k patient -w 1 app:app", environ=variables) as server,
-        client.connect(server.address) as sock,
-    ):
-        client.send(sock, client.render("/"))
-        assert read_answer(sock).status == 200
-        server.stop(timeout=30)
-        assert client.is_closed(sock)

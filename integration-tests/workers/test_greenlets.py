@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # mypy: disable-error-code="import-not-found,import-untyped"
-"""`-k gevent` and `-k eventlet`: requests wait beside each other in one process, and none is lost by it."""
+"""`-k gevent` and `-k eventlet`: what is theirs alone. All else is in tests/conformance of each package."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import socketio
 from simple_websocket import Client as WebSocket
-from support import client
 from support.application import deploy, hold, holder, release
-from support.client import read_answer
-from support.load import Load
-from support.server import Server, bind_text
-from support.waiting import until
+from support.server import Server
 from support.workers import GREEN, present
+
+from prefork.testing import client
+from prefork.testing.client import read_answer
+from prefork.testing.server import bind_text
+from prefork.testing.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,20 +83,9 @@ def app(environ, start_response):
         assert server.wait_ready().text == "in time"
 
 
-def test_a_reload_under_load_loses_nothing(tmp_path: Path) -> None:
+def test_a_stop_closes_idle_connections_and_finishes_requests_of_a_forked_application(tmp_path: Path) -> None:
     deploy(tmp_path)
-    with Server(tmp_path, "-w 2 app:app") as server, Load(server.address, clients=8, keep=True) as load:
-        load.wait()
-        deploy(tmp_path, "two")
-        server.signal(signal.SIGHUP)
-        load.wait_only_version("two")
-        load.check()
-
-
-@pytest.mark.parametrize("preload", ["", "--preload "])
-def test_a_stop_closes_idle_connections_and_finishes_requests(tmp_path: Path, preload: str) -> None:
-    deploy(tmp_path)
-    with Server(tmp_path, f"-w 1 {preload}app:app") as server, hold(server, "a") as busy:
+    with Server(tmp_path, "-w 1 --preload app:app") as server, hold(server, "a") as busy:
         idle = client.Kept(server.address)
         assert not idle.ask("/first").closing
         server.signal(signal.SIGTERM)
@@ -103,17 +93,6 @@ def test_a_stop_closes_idle_connections_and_finishes_requests(tmp_path: Path, pr
         release(server, "a")
         assert read_answer(busy).status == 200
         server.wait_exit()
-
-
-def test_half_a_head_is_dropped_in_time(tmp_path: Path) -> None:
-    deploy(tmp_path)
-    with (
-        Server(tmp_path, "-w 1 --header-timeout 0.3 app:app") as server,
-        client.connect(server.address) as sock,
-    ):
-        server.wait_ready()
-        sock.sendall(b"GET / HTT")
-        assert read_answer(sock).status == 408
 
 
 def test_a_request_that_waits_for_too_long_is_explained_and_its_worker_replaced(tmp_path: Path) -> None:
@@ -141,17 +120,6 @@ def app(environ, start_response):
     return [b"ok"]
 """
 """It holds the one thread in C, where nothing cooperates."""
-
-
-def test_a_call_that_blocks_all_greenlets_is_shown_and_ended(tmp_path: Path) -> None:
-    write(tmp_path, BLOCKS)
-    with Server(tmp_path, "-w 1 --timeout 1 app:app") as server, client.connect(server.address) as sock:
-        server.wait_ready()
-        client.send(sock, client.render("/block/60"))
-        server.wait_log("GET /block/60")
-        server.wait_log("in block")
-        server.wait_log("ready after", count=2)
-        assert server.ask("/").status == 200
 
 
 def test_a_call_that_blocks_them_outside_of_a_request_is_ended_too(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from support.server import clean_environ
+
+from prefork.testing.server import clean_environ
 
 PACKAGES: Final = Path(__file__).parents[2] / "packages"
 
@@ -48,11 +49,18 @@ class Environment:
 
     def prefork(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command there."""
+        return self._run("-m", "prefork", *arguments)
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environ = {name: text for name, text in clean_environ().items() if name != "PYTHONPATH"}
-        command = [str(self._python), "-m", "prefork", *arguments]
+        command = [str(self._python), *arguments]
         return subprocess.run(
             command, cwd=self._folder, env=environ, capture_output=True, text=True, check=False, timeout=60
         )
+
+    def python(self, program: str) -> subprocess.CompletedProcess[str]:
+        """Run a program there."""
+        return self._run("-c", program)
 
     def names(self) -> list[str]:
         """Return the worker classes that it knows."""
@@ -83,3 +91,11 @@ def test_what_is_installed_is_known(environment: Environment) -> None:
     assert "--gevent-post-patch MODULE:FUNCTION" in environment.prefork("--help").stdout
     done = environment.prefork("--check-config", "-k", "gevent", "prefork.demo:app")
     assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+
+
+def test_the_conformance_kit_says_what_it_needs(environment: Environment) -> None:
+    """A server does not depend on pytest."""
+    done = environment.python("import prefork.testing")
+    assert done.returncode == 1
+    assert done.stderr.endswith("prefork.testing needs pytest: pip install 'prefork-core[testing]'\n")
+    assert environment.python("import prefork.trial.asgi, prefork.trial.wsgi").returncode == 0

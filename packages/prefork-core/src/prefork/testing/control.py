@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 SOCKET: Final = "control.sock"
 """In the folder of the server."""
 
-FLAGS: Final = ("--control-socket", SOCKET)
-
 
 def connect(folder: Path) -> socket.socket:
     """Return a connection to the control socket of the server that runs in a folder."""

@@ -52,6 +52,21 @@ def is_running(pid: int) -> bool:
     return found is not None and not found.is_zombie
 
 
+def is_stopped(pid: int) -> bool:
+    """Return whether no thread of a process runs: stopped by a signal, or at its end.
+
+    Raises:
+        FileNotFoundError: there is no such process.
+    """
+    states = []
+    for path in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            states.append((path / "stat").read_text().rpartition(")")[2].split()[0])
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # the thread has just ended
+    return all(state in "TtZX" for state in states)
+
+
 def children(pid: int) -> list[Process]:
     """Return the children of a process, zombies too, in the order of their pids."""
     return sorted(found for found in all_processes() if found.parent == pid)
@@ -82,3 +97,18 @@ def descriptors(pid: int) -> list[str]:
         except FileNotFoundError:
             continue  # closed since, as the one that this listing needs
     return sorted(found)
+
+
+def memory(pid: int) -> dict[str, int]:
+    """Return what /proc/PID/smaps_rollup says, in KiB: "Rss", "Pss", "Private_Dirty" and more."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return {line.split()[0].removesuffix(":"): int(line.split()[1]) for line in lines}
+
+
+def status(pid: int, field: str) -> str:
+    """Return a field of /proc/PID/status, such as "Uid"."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            return value.strip()
+    raise KeyError(field)

@@ -73,7 +73,16 @@ class Subject:
             more: keywords of `Server`.
         """
         deploy(folder, "one")
-        arguments = ["-k", cls.worker, *cls.options, *control.FLAGS, *_ACCESS, *flags, cls.app]
+        arguments = [
+            "-k",
+            cls.worker,
+            *cls.options,
+            "--control-socket",
+            control.SOCKET,
+            *_ACCESS,
+            *flags,
+            cls.app,
+        ]
         return Server(folder, arguments, environ={"PYTHONPATH": cls._path()}, **more)
 
     @classmethod
