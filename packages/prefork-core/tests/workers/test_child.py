@@ -275,6 +275,28 @@ def test_what_it_refuses_is_no_application(tmp_path: Path) -> None:
     assert "site_app:app cannot be served: it is no bytes" in process.log
 
 
+class CallsItsApplication(Greeter):
+    """Calls its application before it is ready, or afterwards."""
+
+    def run(self, ctx: Context) -> None:
+        if ctx.app == b"afterwards":
+            ctx.ready()
+        raise LookupError(ctx.app.decode())
+
+
+@pytest.mark.parametrize(
+    ("app", "status", "said"),
+    [("before", ExitCode.BOOT, "the worker could not boot"), ("afterwards", ExitCode.CRASH, "crashed")],
+)
+def test_what_fails_in_it_before_it_is_ready_is_a_failed_boot(
+    tmp_path: Path, app: str, status: ExitCode, said: str
+) -> None:
+    with Process(tmp_path, f"app = b'{app}'", worker_type=CallsItsApplication) as process:
+        assert process.status() == status
+    assert said in process.log
+    assert f"LookupError: {app}" in process.log
+
+
 def test_its_option_may_name_a_function_beside_the_application(tmp_path: Path) -> None:
     """It is imported where it is called, and from where the application will be."""
     text = "def call(): open(__file__.replace('loud_own.py', 'notes'), 'w').write('called')"
