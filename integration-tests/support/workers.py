@@ -28,6 +28,7 @@ BUILT_IN: Final = (SYNC, GTHREAD)
 GEVENT: Final = WorkerClass("gevent", 1000, {"PREFORK_WORKER_CLASS": "gevent"})
 EVENTLET: Final = WorkerClass("eventlet", 1000, {"PREFORK_WORKER_CLASS": "eventlet"})
 GREEN: Final = (GEVENT, EVENTLET)
+AIOHTTP: Final = WorkerClass("aiohttp", 1000, {"PREFORK_WORKER_CLASS": "aiohttp"})
 
 UNDER_BOTH: Final = pytest.mark.usefixtures("worker_class")
 """Runs a test, or a module's, under every built-in worker class."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""`-k aiohttp`: applications of aiohttp.web."""

@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: MIT
+"""One connection: aiohttp's protocol, and what prefork is told of it.
+
+Decides what counts as the begin and the end of a request, what of a client is too slow, and what is said of
+an error. How HTTP is read and written is aiohttp's business. Imported in the worker process only.
+"""
+
+from __future__ import annotations
+
+import errno
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+
+from prefork_aio.web import refusal
+
+if TYPE_CHECKING:
+    import asyncio
+    import logging
+
+    from aiohttp.http import RawRequestMessage
+    from aiohttp.streams import StreamReader
+
+    from prefork.errors import ProtocolError
+    from prefork.worker import Arrival, Record
+
+_HTTP_11: Final = "HTTP/1.1"
+_UPGRADED: Final = 101
+
+
+class Terms(NamedTuple):
+    """What all connections of a worker have in common."""
+
+    log: logging.Logger
+    server: str
+    """The value of the Server field, "" for none."""
+    body_timeout: float
+    """Seconds to wait for more of a request's body, infinity for no limit."""
+    counts: bool
+    """Whether anybody wants to know how many bytes were sent."""
+
+
+class Connection(web.RequestHandler):
+    """One connection.
+
+    Args:
+        manager: aiohttp's server.
+        arrival: the connection, as prefork has it.
+        terms: what all have in common.
+        options: more of aiohttp's.
+
+    Attributes:
+        record: the request in hand, None while there is none.
+        response: what is being answered, None before its head is made.
+        refused: why the request in hand is refused, None if it is not.
+        task: what serves the connection.
+    """
+
+    __slots__ = (
+        "_arrival",
+        "_body",
+        "_body_timer",
+        "_heading",
+        "_heard",
+        "_is_lost",
+        "_message",
+        "_now",
+        "_outcome",
+        "_sent",
+        "_terms",
+        "_wire",
+        "record",
+        "refused",
+        "response",
+        "task",
+    )
+
+    def __init__(
+        self,
+        manager: web.Server,
+        arrival: Arrival,
+        terms: Terms,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        **options: Any,
+    ) -> None:
+        super().__init__(manager, loop=loop, **options)
+        self._now = loop.time
+        self._arrival = arrival
+        self._terms = terms
+        self._wire: asyncio.Transport | None = None
+        self._heading = False
+        self._is_lost = False
+        self._message: RawRequestMessage | None = None
+        self._outcome = "ok"
+        self._sent = 0
+        self._body: StreamReader | None = None
+        self._body_timer: asyncio.TimerHandle | None = None
+        self._heard = 0.0
+        self.record: Record | None = None
+        self.response: web.StreamResponse | None = None
+        self.refused: ProtocolError | None = None
+        self.task: asyncio.Task[None] | None = None
+        arrival.when_late(self.late)
+
+    # What the transport says
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to serve."""
+        self._wire = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come."""
+        body = self._body
+        if body is None:
+            if self.record is None and data:  # aiohttp calls this with nothing, to go on with what it has
+                self._heading = True
+                self._arrival.began()
+            super().data_received(data)
+            return
+        self._heard = self._now()
+        super().data_received(data)
+        if body.is_eof():
+            self._forget_body()
+
+    def pause_reading(self) -> None:
+        """Take no more of the body: the application has not read what there is."""
+        super().pause_reading()
+        if self.record is not None:
+            self.record.progress()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Take more of it."""
+        self._heard = self._now()
+        super().resume_reading(resume_parser)
+        if self._body is not None and self.record is not None:
+            self.record.waiting(to_write=False)
+
+    def pause_writing(self) -> None:
+        """Have the application wait: the client does not take what there is."""
+        super().pause_writing()
+        if self.record is not None:
+            self.record.waiting(to_write=True)
+
+    def resume_writing(self) -> None:
+        """Have it go on."""
+        super().resume_writing()
+        if self.record is not None:
+            self.record.progress()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Note that the connection is closed. The application goes on with its request, if any."""
+        super().connection_lost(exc)
+        self._is_lost = True
+        self._wire = None
+        if self.record is None:
+            self._arrival.closed()
+            return
+        if self._outcome == "ok" and not self._is_taken:
+            # The kernel says so when a client has not taken anything for write_timeout.
+            self._outcome = "timeout" if isinstance(exc, TimeoutError) else "aborted"
+        if self.task is None or self.task.done():
+            self.end()
+        else:
+            self.task.add_done_callback(self._over)
+
+    def _over(self, _task: asyncio.Task[None]) -> None:
+        self.end()
+
+    # A request
+
+    def begin(self, message: RawRequestMessage, payload: StreamReader, task: asyncio.Task[None]) -> None:
+        """Note that the head of a request has come.
+
+        Args:
+            message: its head.
+            payload: its body.
+            task: what serves the connection.
+        """
+        version = message.version
+        text = _HTTP_11 if version is HttpVersion11 else f"HTTP/{version.major}.{version.minor}"
+        self._begin(task)
+        self._message = message
+        self.record = self._arrival.request(message.method, message.path, text, message.headers.items())
+        if not payload.is_eof():
+            self._await_body(payload, self.record)
+
+    def begin_refusal(self, task: asyncio.Task[None]) -> None:
+        """Note that something has come that is no request; `handle_error` is called next."""
+        self._begin(task)
+        self._message = None
+        self.record = self._arrival.request("-", "-", "-", ())
+
+    def _begin(self, task: asyncio.Task[None]) -> None:
+        if self.record is not None:
+            self.end()  # it had an answer that aiohttp did not log
+        if self._body is not None:
+            self._forget_body()
+        self._heading = False
+        self._outcome = "ok"
+        self._sent = 0
+        self.response = None
+        self.refused = None
+        self.task = task
+
+    def scheme(self, request: web.BaseRequest) -> str:
+        """Return the scheme that a trusted proxy names.
+
+        Raises:
+            ProtocolError: its fields contradict each other.
+        """
+        return self._arrival.forwarded(request.headers.items()).scheme
+
+    def wrote(self, count: int, _total: int) -> None:
+        """Count bytes of the body."""
+        self._sent += count
+
+    def log_access(self, request: web.BaseRequest, response: web.StreamResponse, time: float | None) -> None:
+        """Note that a request has its answer, as far as the client was there to take it."""
+        del time
+        lost = self.transport is None or self.transport.is_closing()
+        if lost and self._outcome == "ok" and response.status != _UPGRADED:
+            self._outcome = "aborted"
+        if self.response is None and isinstance(response, refusal.Refusal):
+            self.response = response
+        elif isinstance(response, web.FileResponse) and not self._sent and not lost:
+            # By sendfile, past aiohttp's writer.
+            self._sent = 0 if request.method == "HEAD" else response.content_length or 0
+        self.end()
+
+    def end(self) -> None:
+        """Note that the request in hand is over, whatever became of it."""
+        record, self.record = self.record, None
+        if record is None:
+            return
+        response = self.response
+        if response is None:
+            record.end(0, 0, outcome=self._outcome)
+        else:
+            record.end(response.status, self._sent, response.headers.items(), outcome=self._outcome)
+        if self._outcome == "timeout":
+            self.force_close()  # what is left of a body is not waited for
+        if self._is_lost:
+            self._arrival.closed()
+
+    @property
+    def _is_taken(self) -> bool:
+        return self.response is not None and self.response.status == _UPGRADED
+
+    def give_up(self) -> str | None:
+        """Cancel the request in hand; return its request line, None if there is none."""
+        if self.record is None or self.task is None:
+            return None
+        if not self._is_taken:
+            self._outcome = "timeout"
+        self.task.cancel()
+        return self._line
+
+    @property
+    def _line(self) -> str:
+        return "no request" if self._message is None else f"{self._message.method} {self._message.path}"
+
+    # The body of a request
+
+    def _await_body(self, payload: StreamReader, record: Record) -> None:
+        self._body = payload
+        self._heard = self._now()
+        record.waiting(to_write=False)
+        if self._terms.body_timeout != inf:
+            self._body_timer = self._loop.call_later(self._terms.body_timeout, self._look_at_body)
+
+    def _look_at_body(self) -> None:
+        self._body_timer = None
+        if self._body is None or self.record is None or self._wire is None:
+            return
+        if not self._wire.is_reading():
+            self._heard = self._now()  # it is the application that is slow
+        left = self._heard + self._terms.body_timeout - self._now()
+        if left > 0.0:
+            self._body_timer = self._loop.call_later(left, self._look_at_body)
+        else:
+            self._stall(self._body)
+
+    def _stall(self, body: StreamReader) -> None:
+        """Have the application's next read fail: 408 if it has not answered and lets the error out."""
+        self._terms.log.info("timeout from %s: waiting for the body", self._peer)
+        self._outcome = "timeout"
+        if self.response is None:
+            body.set_exception(web.HTTPRequestTimeout())
+        else:
+            body.set_exception(ConnectionResetError("the client has not sent the rest of its body"))
+
+    def _forget_body(self) -> None:
+        self._body = None
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+        if self.record is not None:
+            self.record.progress()
+
+    # What goes wrong
+
+    @property
+    def _peer(self) -> str:
+        return self._arrival.address or "unix"
+
+    def late(self) -> None:
+        """Close the connection: it was idle for too long, or half a head is all that has come."""
+        wire = self._wire
+        if wire is None:
+            return
+        if wire.is_closing():
+            wire.abort()  # it waits for a client that does not take what it was sent
+            return
+        if self._heading and self.record is None:
+            self._terms.log.info("timeout from %s: waiting for the head", self._peer)
+            answer = refusal.rendered(408, self._terms.server)
+            wire.write(answer)
+            record = self._arrival.request("-", "-", "-", ())
+            record.end(408, refusal.body_of(answer), outcome="timeout")
+        self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return what a request is answered that cannot be served, or whose handler has failed."""
+        if refused := refusal.status_of(exc):
+            return self.refuse(refused, refusal.reason_of(exc), request)
+        if self._is_lost and isinstance(exc, ConnectionError):
+            self._terms.log.info("aborted by %s: %s", self._peer, exc)
+            self.end()
+            raise exc
+        self._outcome = "error" if self._outcome == "ok" else self._outcome
+        if request.writer.output_size > 0:
+            self._failed(exc)
+            self.end()
+            raise ConnectionResetError("the response has begun: it can only break off")
+        response = super().handle_error(request, status, exc, message)
+        response.headers["Server"] = self._terms.server
+        return response
+
+    def refuse(self, status: int, reason: str, request: web.BaseRequest) -> web.StreamResponse:
+        """Return the answer to what is no request, or one that may not be."""
+        if request.writer.output_size > 0:
+            self.end()
+            raise ConnectionResetError("the response has begun: it can only break off")
+        self._outcome = "rejected"
+        self._terms.log.info("rejected from %s: %s", self._peer, reason)
+        method = "" if self._message is None else self._message.method
+        answer = refusal.rendered(status, self._terms.server, method)
+        self._sent = refusal.body_of(answer)
+        return refusal.Refusal(status, answer)
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log what went wrong in the application, where aiohttp has noticed it."""
+        error = kw.get("exc_info")
+        if isinstance(error, OSError) and error.errno == errno.ETIMEDOUT and self.response is not None:
+            self._outcome = "timeout"  # of asyncio's sendfile: the client has not taken anything for too long
+            return
+        self._outcome = "error" if self._outcome == "ok" else self._outcome
+        self._failed(error if isinstance(error, BaseException) else None, str(args[0]) if args else "")
+
+    def _failed(self, error: BaseException | None, message: str = "") -> None:
+        said = "" if error is not None or not message else f": {message}"
+        self._terms.log.error("error in the application: %s%s", self._line, said, exc_info=error)
