@@ -580,7 +580,7 @@ def test_a_stop_without_requests_does_not_wait(tmp_path: Path) -> None:
 def test_what_is_not_finished_in_time_is_cancelled_and_then_cleaned_up(tmp_path: Path, loop: str) -> None:
     deploy(tmp_path)
     with (
-        Server(tmp_path, f"-w 1 --aio-loop {loop} --graceful-timeout 2 {ACCESS} app:app") as server,
+        Server(tmp_path, f"-w 1 --aio-loop {loop} --graceful-timeout 4 {ACCESS} app:app") as server,
         hold(server, "a"),
     ):
         server.stop()
@@ -600,7 +600,7 @@ def test_a_stop_at_once_cleans_up_too(tmp_path: Path) -> None:
 def test_a_clean_up_that_does_not_end_is_left(tmp_path: Path) -> None:
     more = "\nasync def stay(app):\n    await asyncio.sleep(60)\napp.on_cleanup.append(stay)\n"
     deploy(tmp_path, more=more)
-    with Server(tmp_path, "-w 1 --graceful-timeout 2 app:app") as server:
+    with Server(tmp_path, "-w 1 --graceful-timeout 5 app:app") as server:
         server.stop()
         assert "on_cleanup of the application has not ended in time" in server.log()
         assert "did not stop in time" not in server.log()

@@ -52,6 +52,9 @@ _CANCEL: Final = 0.5
 _QUICK: Final = 0.5
 """Seconds for each of on_shutdown and on_cleanup when all is to be dropped: the arbiter waits for two."""
 
+_LAST: Final = 0.3
+"""The part of the reserve for what comes after on_cleanup: a worker that is late is killed."""
+
 _BELATED: Final = 0.1
 """Seconds for on_cleanup when none are left."""
 
@@ -284,7 +287,7 @@ class Serving:
         farewell = self._loop.create_task(self._say_goodbye(self._app), context=self._context)
         await self._over
         await self._give_up()
-        await self._wait_for(farewell, "on_shutdown", self._seconds(_QUICK, keep=self._reserve))
+        await self._wait_for(farewell, "on_shutdown", self._seconds(_QUICK, keep=1.0))
 
     async def _say_goodbye(self, app: web.Application) -> None:
         await self._call(app.shutdown(), "on_shutdown")
@@ -316,17 +319,18 @@ class Serving:
         cleaning = self._loop.create_task(self._call(app.cleanup(), "on_cleanup"), context=self._context)
         await self._wait_for(cleaning, "on_cleanup", self._seconds(_QUICK))
 
-    def _seconds(self, quick: float, keep: float = _BELATED) -> float:
+    def _seconds(self, quick: float, keep: float = _LAST) -> float:
         """Return how long something may take now.
 
         Args:
             quick: the same when all is to be dropped.
-            keep: seconds that are to be left afterwards.
+            keep: the part of the reserve that is to be left afterwards.
         """
         stopping = self._ctx.stopping
         if stopping is None:
             return _RESERVE  # it could not start
-        return quick if stopping is StopReason.QUICK else max(self._ctx.time_left() - keep, _BELATED)
+        left = self._ctx.time_left() - self._reserve * keep
+        return quick if stopping is StopReason.QUICK else max(left, _BELATED)
 
     async def _wait_for(self, task: asyncio.Task[None], what: str, within: float) -> None:
         await asyncio.wait({task}, timeout=None if within == inf else within)
