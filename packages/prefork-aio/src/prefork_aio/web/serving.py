@@ -23,7 +23,7 @@ from prefork.errors import BootError, PreforkError, ProtocolError
 from prefork.worker import StopReason
 from prefork_aio import loops
 from prefork_aio.options import Options
-from prefork_aio.pump import Pump
+from prefork_aio.turns import Turns
 from prefork_aio.web import application
 from prefork_aio.web.connection import Connection, Terms
 
@@ -93,7 +93,7 @@ class Serving:
         self._ctx = ctx
         self._loop = loop
         self._reception = ctx.reception()
-        self._pump = Pump(loop, self._reception, self._serve, self._turned)
+        self._turns = Turns(loop, self._turn)
         # As under aiohttp.web.run_app: what on_startup sets in it, handlers and on_cleanup find there.
         self._context = contextvars.copy_context()
         self._connecting: set[asyncio.Task[None]] = set()
@@ -115,10 +115,11 @@ class Serving:
 
     async def live(self) -> None:
         """Start the application, serve it, and end it."""
-        self._pump.start()
+        self._turns.begin(self._reception)
         try:
             if await self._started():
                 self._reception.begin()
+                self._turns.take()
                 await self._stop
                 await self._wind_down()
         finally:
@@ -127,7 +128,7 @@ class Serving:
 
     def close(self) -> None:
         """Close what is left."""
-        self._pump.stop()
+        self._turns.end()
         self._reception.close()
 
     # The start
@@ -171,6 +172,11 @@ class Serving:
         self._answer, server.request_handler = server.request_handler, self._handle
 
     # Connections
+
+    def _turn(self) -> None:
+        for arrival in self._reception.turn():
+            self._serve(arrival)
+        self._look_at_stop()
 
     def _serve(self, arrival: Arrival) -> None:
         if self._write_timeout and sys.platform == "linux" and arrival.sock.family != socket.AF_UNIX:
@@ -263,8 +269,8 @@ class Serving:
     def _reserve(self) -> float:
         return min(_RESERVE, self._ctx.settings.graceful_timeout * _SHARE)
 
-    def _turned(self) -> None:
-        """Look, after each turn, whether the worker is to stop, and whether it is over."""
+    def _look_at_stop(self) -> None:
+        """Look whether the worker is to stop, and whether it is over."""
         if not self._stop.done():
             if (self._reception.keeps and not self._reception.ended) or self._ctx.stopping is None:
                 return

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 DISTRIBUTIONS: Final = {
     "aio": "prefork-aio",
-    "aiohttp": "prefork-aio",
+    "aiohttp": "'prefork-aio[aiohttp]'",
     "eventlet": "prefork-eventlet",
     "gevent": "prefork-gevent",
     "tornado": "prefork-tornado",
