@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # mypy: disable-error-code="import-not-found,import-untyped"
-"""`-k aiohttp`: applications of aiohttp.web with the deadlines, logs and stops of all worker classes."""
+"""`-k aiohttp`: what is its own. All else is in tests/conformance of prefork-aio."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from simple_websocket import Client as WebSocket
 from simple_websocket import ConnectionClosed
-from support import client
-from support.application import REPEAT, hold, release
-from support.client import read_answer
-from support.load import Load
-from support.server import Server, bind_text
-from support.waiting import until
+from support.application import hold, release
+from support.server import Server
 from support.workers import AIOHTTP, present
+
+from prefork.testing import client
+from prefork.testing.client import read_answer
+from prefork.testing.load import Load
+from prefork.testing.server import bind_text
+from prefork.testing.waiting import until
+from prefork.trial.answers import REPEAT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,11 +58,6 @@ async def hold(request):
         raise
     note("done " + name)
     return web.Response(text=name)
-
-@routes.get("/block/{{seconds}}")
-async def block(request):
-    time.sleep(float(request.match_info["seconds"]))
-    return web.Response(text="blocked")
 
 @routes.get("/exit")
 async def leave(request):
@@ -435,16 +433,6 @@ def test_half_a_head_is_dropped_in_time(tmp_path: Path) -> None:
         assert access(tmp_path, 1) == ["timeout 408 20 -"]
 
 
-def test_who_sends_nothing_is_closed_when_it_was_idle_for_too_long(tmp_path: Path) -> None:
-    deploy(tmp_path)
-    with Server(tmp_path, "-w 1 --keep-alive 0.3 app:app") as server:
-        server.wait_ready()
-        silent, kept = client.Kept(server.address), client.Kept(server.address)
-        assert not kept.ask("/").closing
-        assert silent.ended()
-        assert kept.ended()
-
-
 def test_who_does_not_send_its_body_gets_a_408(tmp_path: Path) -> None:
     deploy(tmp_path)
     with (
@@ -526,17 +514,6 @@ def test_a_reload_sends_a_chat_away_and_not_into_nothing(tmp_path: Path) -> None
 # The stop
 
 
-def test_a_reload_under_load_loses_nothing(tmp_path: Path) -> None:
-    deploy(tmp_path)
-    with Server(tmp_path, "-w 2 app:app") as server, Load(server.address, clients=8, keep=True) as load:
-        load.wait()
-        for version in ("two", "three"):
-            deploy(tmp_path, version)
-            server.signal(signal.SIGHUP)
-            load.wait_only_version(version)
-        load.check()
-
-
 @BOTH_LOOPS
 def test_a_stop_under_load_loses_nothing(tmp_path: Path, loop: str) -> None:
     deploy(tmp_path)
@@ -565,15 +542,6 @@ def test_a_stop_closes_idle_connections_and_finishes_requests(tmp_path: Path, lo
         assert (answer.status, answer.text, answer.closing) == (200, "a", True)
         server.wait_exit()
     assert notes(tmp_path) == ["on_shutdown", "done a", "on_cleanup"]
-
-
-def test_a_stop_without_requests_does_not_wait(tmp_path: Path) -> None:
-    deploy(tmp_path)
-    with Server(tmp_path, "-w 1 --graceful-timeout 60 app:app") as server:
-        kept = client.Kept(server.address)
-        assert not kept.ask("/").closing
-        server.stop(timeout=20)
-    assert notes(tmp_path) == ["on_shutdown", "on_cleanup"]
 
 
 @BOTH_LOOPS
@@ -625,24 +593,3 @@ app.on_startup.append(begin)
         until(lambda: "starting" in notes(tmp_path), "the application starts")
         server.stop()
     assert notes(tmp_path)[-1] == "closed"
-
-
-def test_max_requests_replaces_the_worker_without_a_loss(tmp_path: Path) -> None:
-    deploy(tmp_path)
-    with (
-        Server(tmp_path, "-w 1 --max-requests 50 app:app") as server,
-        Load(server.address, keep=True) as load,
-    ):
-        until(lambda: len(load.pids) > 2, "answers of a third worker")
-        load.check()
-
-
-def test_a_call_that_blocks_the_loop_is_shown_and_ended(tmp_path: Path) -> None:
-    deploy(tmp_path)
-    with Server(tmp_path, "-w 1 --timeout 1 app:app") as server, client.connect(server.address) as sock:
-        server.wait_ready()
-        client.send(sock, client.render("/block/60"))
-        server.wait_log("GET /block/60")
-        server.wait_log("in block")
-        server.wait_log("ready after", count=2)
-        assert server.ask("/").status == 200

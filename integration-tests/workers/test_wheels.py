@@ -89,8 +89,11 @@ def test_what_a_worker_class_needs_is_asked_for_before_anything_is_forked(enviro
     assert "aiohttp" in environment.names()
     assert "--aio-loop auto|asyncio|uvloop" in environment.prefork("--help").stdout
     done = environment.prefork("-k", "aiohttp", "prefork.demo:app")
-    said = "worker class 'aiohttp' cannot serve: aiohttp is not installed (pip install 'prefork-aio[aiohttp]')"
-    assert (done.returncode, done.stderr) == (1, f"prefork: error: {said}\n")
+    said = "aiohttp is not installed (pip install 'prefork-aio[aiohttp]')"
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"prefork: error: worker class 'aiohttp' cannot serve: {said}\n",
+    )
 
 
 def test_what_is_installed_is_known(environment: Environment) -> None:
