@@ -543,14 +543,18 @@ class Chaos:
         journal = Journal(self.folder)
         lost = [loss for load in self.loads for loss in (*load.refused, *load.lost)]
         again = [loss for load in self.loads for loss in load.again]
+        cut_off = [loss for load in self.loads for loss in load.cut_off]
         begun = journal.find({loss.path for loss in (*lost, *again)})
-        unexplained = [loss for loss in lost if self.custody.explains(loss) is None]
-        # Of an idle connection the server may let go at any time. But not of a request that it has begun.
-        unexplained += [loss for loss in again if loss.path in begun and self.custody.explains(loss) is None]
+        # Of an idle connection the server may let go, but not of one that was busy until just now, and not of
+        # a request that it has begun.
+        wrong = (*lost, *cut_off, *(loss for loss in again if loss.path in begun))
+        found = {loss.path: loss for loss in wrong if self.custody.explains(loss) is None}
+        unexplained = list(found.values())
         answered = sum(load.answered for load in self.loads)
         print(
-            f"--- {answered} answered, {len(lost)} lost, {len(again)} sent again, {journal.count} begun; "
-            f"{len(self.custody.killed)} processes killed, {len(unexplained)} requests lost without one"
+            f"--- {answered} answered, {len(lost)} lost, {len(again)} sent again, {len(cut_off)} cut off, "
+            f"{journal.count} begun; {len(self.custody.killed)} processes killed, "
+            f"{len(unexplained)} requests lost without one"
         )
         for loss in unexplained[:_SHOWN]:
             self._show(loss, begun)

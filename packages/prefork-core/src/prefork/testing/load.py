@@ -35,6 +35,7 @@ AGAIN: Final = "/again"
 KEPT: Final = 1.0
 """Seconds for which at least a connection that was just busy is kept by a worker that is to leave."""
 
+_UNANSWERED: Final = frozenset({"reset", "empty"})
 _PRINTED: Final = 10
 
 
@@ -219,40 +220,45 @@ class Load:
     def _ask(self, path: str, kept: _Kept | None) -> tuple[client.Answer, _Kept | None]:
         """Ask, over the connection of the last answer if it was kept; return what to keep for the next."""
         if kept is not None and client.is_closed(kept.sock):
-            self._note_end(kept, Loss("closed", f"while idle ({path})", time.monotonic(), path, kept.port))
+            now = time.monotonic()
+            self._note_end(kept, Loss("closed", f"while idle ({path})", now, path, kept.port), now)
             kept.sock.close()
             kept = None
         if kept is not None:
             try:
-                return self._ask_over(kept.sock, path)
+                return self._ask_over(kept.sock, path, kept)
             except RequestFailed as error:
-                if error.kind not in {"reset", "empty"}:
+                if error.kind not in _UNANSWERED:
                     raise
-                self._note_end(kept, _loss(error))
                 with self._lock:
                     self.again.append(_loss(error))
             path += AGAIN
         return self._ask_over(client.connect(self.address, self._timeout), path)
 
-    def _ask_over(self, sock: socket.socket, path: str) -> tuple[client.Answer, _Kept | None]:
-        since = time.monotonic()
+    def _ask_over(
+        self, sock: socket.socket, path: str, kept: _Kept | None = None
+    ) -> tuple[client.Answer, _Kept | None]:
+        since = sent = time.monotonic()
         port = _port(sock)
         try:
             client.send(sock, client.render(path))
+            sent = time.monotonic()
             answer = client.read_answer(sock)
             _check(answer, path)
         except RequestFailed as error:
             error.path = path
             error.port = port
             sock.close()
+            if kept is not None and error.kind in _UNANSWERED:
+                self._note_end(kept, _loss(error), sent)
             raise
         if self._keep and not answer.closing:
             return answer, _Kept(sock, port, since)
         sock.close()
         return answer, None
 
-    def _note_end(self, kept: _Kept, loss: Loss) -> None:
-        if loss.at - kept.since < KEPT:
+    def _note_end(self, kept: _Kept, loss: Loss, sent: float) -> None:
+        if sent - kept.since < KEPT:
             with self._lock:
                 self.cut_off.append(loss)
 
