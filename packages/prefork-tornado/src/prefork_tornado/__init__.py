@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The Tornado worker of prefork."""
