@@ -12,11 +12,13 @@ from typing import Final
 import pytest
 from simple_websocket import Client as WebSocket
 from simple_websocket import ConnectionClosed
-from support import client
 from support.browser import blocks, fetch
-from support.client import Kept, connect, read_answer
-from support.server import Server, bind_text
-from support.waiting import until
+from support.server import Server
+
+from prefork.testing import client
+from prefork.testing.client import Kept, connect, read_answer
+from prefork.testing.server import bind_text
+from prefork.testing.waiting import until
 
 BEGIN: Final = """\
 import asyncio, os, sys
@@ -348,6 +350,18 @@ class Handler(RequestHandler):
         assert server.workers() == first
         assert server.log().count("Uncaught exception GET") == 3
         assert server.log().count("SystemExit: 3") == 2
+
+
+def test_a_handler_may_close_its_connection(tmp_path: Path) -> None:
+    handler = """
+class Handler(RequestHandler):
+    def get(self):
+        self.set_header("Connection", "close")
+"""
+    with serve(tmp_path, handler) as server:
+        kept = Kept(server.address)
+        assert kept.ask("/").closing
+        assert kept.ended()
 
 
 def test_a_request_is_logged_once(tmp_path: Path) -> None:

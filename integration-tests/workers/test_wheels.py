@@ -111,3 +111,9 @@ def test_the_conformance_kit_says_what_it_needs(environment: Environment) -> Non
     assert done.returncode == 1
     assert done.stderr.endswith("prefork.testing needs pytest: pip install 'prefork-core[testing]'\n")
     assert environment.python("import prefork.trial.asgi, prefork.trial.wsgi").returncode == 0
+
+
+def test_options_of_what_is_installed_are_options_of_the_command(environment: Environment) -> None:
+    environment.install("prefork-tornado")
+    assert "tornado" in environment.names()
+    assert "--tornado-max-body-size SIZE" in environment.prefork("--help").stdout

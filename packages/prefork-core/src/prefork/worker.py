@@ -343,13 +343,6 @@ class Exchange(Protocol):
             AssertionError: the response was not begun.
         """
 
-    def flush(self) -> None:
-        """Send the head of the response now, though no bytes of body are there yet.
-
-        Raises:
-            As `write`.
-        """
-
     @property
     def is_behind(self) -> bool:
         """Whether so much waits for the client that the application should too, until `wake` is called."""

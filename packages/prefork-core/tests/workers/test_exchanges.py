@@ -62,11 +62,11 @@ class Application:
 
     async def head_first(self, exchange: Exchange, changed: asyncio.Event) -> None:
         exchange.start("200 OK", [])
-        exchange.flush()
+        exchange.write(b"")
         while (piece := exchange.read()) is None:
             changed.clear()
             await changed.wait()
-        exchange.flush()
+        exchange.write(b"")
         exchange.finish(piece)
 
     async def slow(self, exchange: Exchange, changed: asyncio.Event) -> None:

@@ -225,6 +225,8 @@ class Connection(HTTPConnection):
             # What belongs to the connection is prefork's to say.
             fields = [pair for pair in pairs if pair[0].lower() not in HOP_BY_HOP]
             self.exchange.start(f"{code} {reason}", fields)
+            if "close" in headers.get("Connection", "").lower():
+                self.exchange.close_afterwards()
         except (TypeError, ValueError) as error:
             self.fail(error)
             raise
@@ -271,10 +273,7 @@ class Connection(HTTPConnection):
 
     def _send(self, data: bytes) -> Future[None]:
         try:
-            if data:
-                self.exchange.write(data)
-            else:
-                self.exchange.flush()
+            self.exchange.write(data)
         except ClientDisconnected as error:
             self.fail(error)
             return _gone()

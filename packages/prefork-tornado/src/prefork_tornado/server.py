@@ -90,10 +90,17 @@ class Server:
             self._soon(exchanges.within)
 
     def _soon(self, seconds: float) -> None:
-        """Have a turn in so many seconds."""
+        """Have a turn in so many seconds at the latest."""
+        when = self._loop.time() + seconds
         if self._timer is not None:
+            if self._timer.when() <= when:
+                return  # an early turn costs less than a timer for each
             self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, self._turn)
+        self._timer = self._loop.call_at(when, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self._turn()
 
     def _answer(self, exchange: Exchange) -> None:
         """Give a request to the application."""

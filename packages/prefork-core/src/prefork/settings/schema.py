@@ -301,7 +301,7 @@ class Settings:
         seconds(),
         2.0,
         help=(
-            "Log, with its stacks, that a worker whose requests share one loop (gevent, eventlet) does not"
+            "Log, with its stacks, that a worker whose requests share one loop (gevent, tornado, …) does not"
             " turn it for so long, because a call blocks all of them. Seconds; 0 never. After `timeout` it is"
             " killed."
         ),

@@ -294,12 +294,6 @@ class Exchange:
         """See `prefork.worker.Exchange`."""
         self.conn.http.persistent = False
 
-    def flush(self) -> None:
-        """See `prefork.worker.Exchange`."""
-        head = self._response.begin_raw(None)
-        if head:
-            self.send(head)
-
     def finish(self, data: bytes = b"") -> None:
         """See `prefork.worker.Exchange`."""
         if self._is_over:
