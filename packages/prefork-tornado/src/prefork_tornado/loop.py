@@ -75,13 +75,13 @@ def own(log: logging.Logger) -> asyncio.AbstractEventLoop:
     Args:
         log: is told when the application has left something to the loop of the template.
     """
-    loop = asyncio.get_event_loop()
-    if isinstance(loop, UnforkedLoop) and loop.process != os.getpid():
-        if loop.used:
+    made = _made[-1]
+    if isinstance(made, UnforkedLoop) and made.process != os.getpid():
+        if made.used:
             log.warning(
                 "what the application has started on its event loop while it was imported is lost, because"
                 " workers are forked from a template: start it in the first request, or do without --preload"
             )
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-    return loop
+        _made.append(asyncio.new_event_loop())
+        asyncio.set_event_loop(_made[-1])
+    return asyncio.get_event_loop()  # the application may have put another in its place
