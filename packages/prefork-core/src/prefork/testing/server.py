@@ -36,14 +36,25 @@ _PORTS: Final = range(20000, 32000)[_SIDE::_SIDES]
 processes look for a free one among the same."""
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nobody listens on."""
+def reserve(host: str = "127.0.0.1") -> socket.socket:
+    """Return a socket bound to a port that nobody else has, which a server may share while it is open."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
-        port = random.choice(_PORTS)
-        with socket.socket(family, socket.SOCK_STREAM) as sock, contextlib.suppress(OSError):
-            sock.bind((host, port))
-            return port
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.bind((host, random.choice(_PORTS)))
+        except OSError:
+            sock.close()
+            continue
+        # Only now: who has not yet found it taken may not have it, and the server, which says the same, may.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return sock
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that nobody has."""
+    with reserve(host) as sock:
+        return int(sock.getsockname()[1])
 
 
 def clean_environ(**more: str) -> dict[str, str]:
@@ -96,7 +107,12 @@ class Server:
         **popen: Any,
     ) -> None:
         self.folder = folder
-        self.address = ("127.0.0.1", free_port()) if address is None else address
+        self._reserved: socket.socket | None = None
+        if address is None:
+            # No server of another test can take the port before ours does, and be taken for it.
+            self._reserved = reserve()
+            address = ("127.0.0.1", self._reserved.getsockname()[1])
+        self.address = address
         self._expect = expect
         self._ready = ready
         self._command = [*wrapper, sys.executable, "-m", "prefork", *arguments]
@@ -224,6 +240,8 @@ class Server:
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(PATIENCE)
+        if self._reserved is not None:
+            self._reserved.close()
         print(f"--- {shlex.join(self._command)}: ended with {self.exit_code}; its output:")
         print(self.log())
         return left
