@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
 from contextlib import ExitStack
@@ -35,6 +36,20 @@ class Patient(Worker):
             threading.Thread(target=accepted.serve, daemon=True).start()
 
 
+class Curious(Worker):
+    """Waits for an order itself, when it has served a connection."""
+
+    api = 1
+
+    def run(self, ctx: Context) -> None:
+        accepted = ctx.accept()
+        assert accepted is not None
+        accepted.serve()
+        select.select([ctx.stop_fd], [], [])
+        assert ctx.stopping is not None
+        assert ctx.accept() is None
+
+
 class Hello:
     """Answers with what it was sent, and with /slow late; leaves a note when it has begun."""
 
@@ -53,6 +68,8 @@ class Hello:
 class Running:
     """The worker in a process of its own."""
 
+    kind: type[Worker] = Patient
+
     def __init__(
         self, folder: Path, app: Callable[..., Any] | None = None, at_once: int = 8, **settings: Any
     ) -> None:
@@ -63,7 +80,7 @@ class Running:
 
     def _live(self) -> int:
         self.parts.arbiter.close()
-        Patient().run(self.parts.make_context(os.getppid()))
+        self.kind().run(self.parts.make_context(os.getppid()))
         return 0
 
     def __enter__(self) -> Self:
@@ -81,6 +98,12 @@ class Running:
         """Order the end; say whether it comes."""
         self.parts.order(order)
         return self._process.status() == 0
+
+
+class RunningCurious(Running):
+    """The one that waits for an order itself, likewise."""
+
+    kind = Curious
 
 
 def test_requests_are_answered_on_a_connection_that_stays_open(tmp_path: Path) -> None:
@@ -152,6 +175,15 @@ def test_an_idle_connection_is_closed_in_time(tmp_path: Path) -> None:
     with Running(tmp_path, keepalive=0.2) as worker, worker.parts.client() as client:
         assert client.get().answer().status == 200
         assert client.rest() == b""
+
+
+@pytest.mark.parametrize("order", [Order.LEAVE, Order.DRAIN])
+def test_a_stop_that_the_worker_class_has_seen_first_is_one(tmp_path: Path, order: Order) -> None:
+    """Reading an order empties the stop descriptor."""
+    with RunningCurious(tmp_path) as worker:
+        with worker.parts.client() as client:
+            assert client.get().answer().body == b"hello"
+        assert worker.leaves(order)
 
 
 @pytest.mark.parametrize("order", [Order.LEAVE, Order.DRAIN])

@@ -19,7 +19,7 @@ from prefork.hooks import Hooks
 from prefork.http.forwarded import Forwarded
 from prefork.process.scoreboard import Phase, Stage
 from prefork.supervisor.messages import Order, Report
-from prefork.worker import Context, Exchange, Worker
+from prefork.worker import Context, Exchange, StopReason, Worker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,6 +138,8 @@ class Looping(Worker):
     """An event loop."""
 
     api = 1
+    asks = False
+    """Whether it asks for orders itself, before each turn."""
 
     def run(self, ctx: Context) -> None:
         asyncio.run(self._serve(ctx))
@@ -163,6 +165,8 @@ class Looping(Worker):
         exchanges.begin()
         while True:
             turns.clear()
+            if self.asks:
+                assert ctx.stopping is not StopReason.QUICK
             exchanges.turn()
             if exchanges.ended:
                 break
@@ -174,8 +178,16 @@ class Looping(Worker):
         exchanges.close()
 
 
+class Curious(Looping):
+    """One that wants to know first."""
+
+    asks = True
+
+
 class Running:
     """The worker in a process of its own."""
+
+    kind: type[Looping] = Looping
 
     def __init__(self, folder: Path, at_once: int = 8, hooks: Hooks | None = None, **settings: Any) -> None:
         self.folder = folder
@@ -190,7 +202,7 @@ class Running:
 
     def _live(self) -> int:
         self.parts.arbiter.close()
-        Looping().run(self.parts.make_context(os.getppid()))
+        self.kind().run(self.parts.make_context(os.getppid()))
         return 0
 
     def __enter__(self) -> Self:
@@ -212,6 +224,12 @@ class Running:
     def left(self, note: str) -> bool:
         """Return whether the application has left a note."""
         return (self.folder / note).exists()
+
+
+class RunningCurious(Running):
+    """The one that wants to know first, likewise."""
+
+    kind = Curious
 
 
 def test_requests_are_answered_counted_and_logged(tmp_path: Path) -> None:
@@ -472,6 +490,14 @@ def test_a_stop_closes_idle_connections_and_finishes_requests(tmp_path: Path, or
         assert idle.rest() == b""
         answer = busy.answer()
         assert (answer.status, answer.fields["Connection"]) == (200, "close")
+
+
+@pytest.mark.parametrize("order", [Order.LEAVE, Order.DRAIN])
+def test_a_stop_that_the_worker_class_has_seen_first_is_one(tmp_path: Path, order: Order) -> None:
+    """Reading an order empties the stop descriptor."""
+    with RunningCurious(tmp_path) as worker, worker.parts.client() as client:
+        assert client.get().answer().status == 200
+        assert worker.leaves(order)
 
 
 def test_what_is_queued_at_the_end_is_served_whatever_the_limit(tmp_path: Path) -> None:

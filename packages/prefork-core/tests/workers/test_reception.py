@@ -17,7 +17,7 @@ from serving import Worker as Parts
 from prefork.errors import ProtocolError
 from prefork.process.scoreboard import Phase, Stage
 from prefork.supervisor.messages import Order, Report
-from prefork.worker import Arrival, Context, Record, Worker
+from prefork.worker import Arrival, Context, Record, StopReason, Worker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,6 +78,8 @@ class Looping(Worker):
     """An event loop."""
 
     api = 1
+    asks = False
+    """Whether it asks for orders itself, before each turn."""
 
     def run(self, ctx: Context) -> None:
         asyncio.run(self._serve(ctx))
@@ -90,6 +92,8 @@ class Looping(Worker):
         reception.begin()
         while True:
             turns.clear()
+            if self.asks:
+                assert ctx.stopping is not StopReason.QUICK
             for arrival in reception.turn():
                 make = partial(Answering, ctx, arrival, lambda: reception.keeps)
                 await loop.connect_accepted_socket(make, arrival.sock)
@@ -103,8 +107,16 @@ class Looping(Worker):
         reception.close()
 
 
+class Curious(Looping):
+    """One that wants to know first."""
+
+    asks = True
+
+
 class Running:
     """The worker in a process of its own."""
+
+    kind: type[Looping] = Looping
 
     def __init__(self, folder: Path, at_once: int = 8, **settings: Any) -> None:
         self.parts = Parts(print, folder, settings={"keepalive": 60.0, **settings}, at_once=at_once)
@@ -112,7 +124,7 @@ class Running:
 
     def _live(self) -> int:
         self.parts.arbiter.close()
-        Looping().run(self.parts.make_context(os.getppid()))
+        self.kind().run(self.parts.make_context(os.getppid()))
         return 0
 
     def __enter__(self) -> Self:
@@ -134,6 +146,12 @@ class Running:
     def in_hand(self, target: str) -> bool:
         """Return whether a request can be seen on the scoreboard."""
         return any(current.target == target for current in self.parts.slot.current())
+
+
+class RunningCurious(Running):
+    """The one that wants to know first, likewise."""
+
+    kind = Curious
 
 
 def test_requests_are_counted_and_logged(tmp_path: Path) -> None:
@@ -199,6 +217,14 @@ def test_an_idle_connection_is_closed_in_time(tmp_path: Path) -> None:
 def test_a_connection_without_a_word_is_closed_in_time(tmp_path: Path) -> None:
     with Running(tmp_path, keepalive=0.2) as worker, worker.parts.client() as client:
         assert client.rest() == b""
+
+
+@pytest.mark.parametrize("order", [Order.LEAVE, Order.DRAIN])
+def test_a_stop_that_the_worker_class_has_seen_first_is_one(tmp_path: Path, order: Order) -> None:
+    """Reading an order empties the stop descriptor."""
+    with RunningCurious(tmp_path) as worker, worker.parts.client() as client:
+        assert client.get("/a").answer().status == 200
+        assert worker.leaves(order)
 
 
 @pytest.mark.parametrize("order", [Order.LEAVE, Order.DRAIN])

@@ -101,8 +101,10 @@ class Blocking:
     def _wait(self) -> list[int]:
         """Wait until there is something; return the descriptors that are ready."""
         ready = [fd for fd, _ in self._poller.wait(self._patience())]
-        if self._ctx.stop_fd in ready:
+        told = self._ctx.stop_fd in ready
+        if told:
             ready.remove(self._ctx.stop_fd)
+        if told or (self._ctx.is_told and not self._stopping):
             self._stopping = self._ending.begin()
             if self._stopping:
                 self._stop.close()

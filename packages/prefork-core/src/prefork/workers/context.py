@@ -63,6 +63,8 @@ class WorkerContext:
 
     Attributes:
         on_abort: called when the worker is about to be killed for a timeout.
+        is_told: whether an order to stop was read, by whoever has asked `stopping`. `stop_fd` is not readable
+            any more then.
     """
 
     def __init__(  # noqa: PLR0913 (each is another seam)
@@ -97,6 +99,7 @@ class WorkerContext:
         self._shedding = threading.Lock()
         self._blocking: Blocking | None = None
         self.on_abort: Callable[[], None] = lambda: None
+        self.is_told = False
 
     @property
     def log(self) -> logging.Logger:
@@ -162,6 +165,7 @@ class WorkerContext:
         return line
 
     def _begin_stop(self, reason: StopReason) -> None:
+        self.is_told = True
         if self._stopping is None:
             self._deadline = monotonic() + (self.settings.graceful_timeout or inf)
             self.slot.stage = Stage.STOPPING

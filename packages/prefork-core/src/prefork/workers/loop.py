@@ -165,9 +165,11 @@ class Loop(Generic[Leader]):
         before = self.acceptor.state
         if not self.stopping:
             # An order comes before what else there is, because it changes how that is served.
+            told = self._ctx.is_told  # then the worker class has looked before us
             for fd, _ in events:
-                if fd == self._stop_fd and self._obey():
-                    return Lost.ALL
+                told = told or fd == self._stop_fd
+            if told and self._obey():
+                return Lost.ALL
         taken = self._serve_ready(events, leader)
         if taken >= 0 and leader is not None:
             more = self._serve_waiting(leader, look=not events)

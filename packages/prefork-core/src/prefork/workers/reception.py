@@ -83,7 +83,7 @@ class Reception:
         """See `prefork.worker.Reception`."""
         ready = [fd for fd, _ in self._poller.wait(0.0)]
         now = monotonic()
-        if self._ctx.stop_fd in ready:
+        if self._ctx.stop_fd in ready or (self._ctx.is_told and not self._stopping):
             self._stopping = self._ending.begin()
             self._dry_at = now + QUEUE_GRACE
         arrivals = [] if self._is_over() else self._take(ready, now)
