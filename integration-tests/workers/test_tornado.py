@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 from simple_websocket import Client as WebSocket
 from simple_websocket import ConnectionClosed
-from support.browser import blocks, fetch
+from support.browser import blocks, fetch, wire
 from support.server import Server
 
 from prefork.testing import client
@@ -125,6 +125,7 @@ def test_an_exit_in_a_websocket_ends_that_and_no_other(tmp_path: Path) -> None:
         other.send("still here")
         assert other.receive(timeout=20) == "still here"
         assert server.workers() == first
+        server.wait_log("sys.exit() behind /chat")
 
 
 def test_a_detached_connection_begins_with_what_came_early(tmp_path: Path) -> None:
@@ -188,6 +189,19 @@ class Handler(RequestHandler):
         assert int(noted(server, "behind")) < 500
         assert server.ask("/ready").status == 200
         assert read_answer(sock).body == bytes(1000 << 16)
+
+
+def test_a_handler_need_not_wait_for_the_end_of_its_response(tmp_path: Path) -> None:
+    handler = """
+class Handler(RequestHandler):
+    async def get(self):
+        await self.finish(bytes(20 << 20))
+        note("finished")
+"""
+    with serve(tmp_path, handler) as server, connect(server.address) as sock:
+        sock.sendall(client.render("/"))
+        noted(server, "finished")
+        assert read_answer(sock).body == bytes(20 << 20)
 
 
 def test_a_client_that_takes_nothing_is_dropped_in_time(tmp_path: Path) -> None:
@@ -290,6 +304,19 @@ class Handler(RequestHandler):
         assert server.wait_exit(20) == 0
 
 
+@pytest.mark.parametrize("request_", [client.render("/ready"), client.render("/ready", "POST", b"abc")])
+def test_a_client_that_sends_no_more_is_answered(tmp_path: Path, request_: bytes) -> None:
+    handler = """
+class Handler(RequestHandler):
+    def get(self):
+        self.write("heard")
+    post = get
+"""
+    with serve(tmp_path, handler, end="\napp = Application([('/.*', Handler)])\n") as server:
+        answer = wire(server.address, request_)
+        assert answer.endswith(b"\r\n\r\nheard")
+
+
 # What the client is
 
 
@@ -338,18 +365,30 @@ class Handler(RequestHandler):
             sys.exit(3)
         if self.request.path == "/head":
             self.set_header("Nice", "\\u20ac")
+        if self.request.path == "/switch":
+            self.set_status(101)
+            self.finish()
+            return
         self.write("well")
 """
     with serve(tmp_path, handler) as server:
         first = server.workers()
-        paths = ("/raises", "/exits", "/waits", "/head", "/later")
-        assert [server.ask(path).status for path in paths] == [500, 500, 500, 500, 200]
+        paths = ("/raises", "/exits", "/waits", "/head", "/switch", "/later")
+        assert [server.ask(path).status for path in paths] == [500, 500, 500, 500, 500, 200]
         server.ask("/begun")
         server.wait_log("sys.exit() outside of a request has no effect")
         assert server.ask("/").text == "well"
         assert server.workers() == first
         assert server.log().count("Uncaught exception GET") == 3
         assert server.log().count("SystemExit: 3") == 2
+
+
+def test_what_tornado_finds_malformed_is_refused(tmp_path: Path) -> None:
+    """By more arguments than it reads, in this case; later requests are served."""
+    with serve(tmp_path, SHOWS, "--limit-request-line 64k") as server:
+        answer = server.ask("/?" + "a&" * 20_000)
+        assert (answer.status, answer.closing) == (400, True)
+        server.wait_log("rejected from 127.0.0.1: refused by Tornado")
 
 
 def test_a_handler_may_close_its_connection(tmp_path: Path) -> None:
@@ -454,6 +493,26 @@ class Handler(RequestHandler):
         assert server.wait_exit(20) == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_does_not_end_is_dropped(tmp_path: Path, number: signal.Signals) -> None:
+    handler = """
+class Handler(RequestHandler):
+    async def get(self):
+        note("begun")
+        await asyncio.Event().wait()
+"""
+    with (
+        serve(tmp_path, handler, "--graceful-timeout 0.5 --access-logfile -") as server,
+        connect(server.address) as sock,
+    ):
+        sock.sendall(client.render("/stuck"))
+        noted(server, "begun")
+        server.signal(number)
+        assert server.wait_exit(20) == 0
+    assert "Traceback" not in server.log()
+    assert server.log().count("/stuck") == 1
+
+
 # Files
 
 FILES: Final = """
@@ -549,6 +608,18 @@ def test_a_wsgi_response_waits_for_its_client_and_ends_with_it(tmp_path: Path) -
             receive(sock, b"\0")
             assert server.ask("/ready").text == "ready"
         assert int(noted(server, "ended")) < 1000
+
+
+def test_a_wsgi_call_that_does_not_end_is_dropped(tmp_path: Path) -> None:
+    with (
+        serve(tmp_path, FLASK, "--graceful-timeout 0.5 --threads 2", end="") as server,
+        connect(server.address) as sock,
+    ):
+        sock.sendall(client.render("/pieces"))
+        receive(sock, b"one\r\n")
+        server.signal(signal.SIGTERM)
+        assert server.wait_exit(10) == 0
+    assert "Traceback" not in server.log()
 
 
 def test_a_wsgi_application_may_be_a_part_of_one_of_tornado(tmp_path: Path) -> None:

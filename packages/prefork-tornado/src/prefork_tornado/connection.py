@@ -86,6 +86,7 @@ class Connection(HTTPConnection):
 
     Args:
         exchange: as prefork has it.
+        scheme: of the request, as far as a proxy is believed.
         loop: the event loop.
         max_body_size: bytes of body that are accepted.
         taken: called with it when the connection is left to another protocol.
@@ -99,18 +100,20 @@ class Connection(HTTPConnection):
     def __init__(
         self,
         exchange: Exchange,
+        scheme: str,
         loop: asyncio.AbstractEventLoop,
         max_body_size: int,
         taken: Callable[[Connection], object],
         closed: Callable[[Connection], object],
     ) -> None:
         self.exchange = exchange
-        self.context = Peer(exchange.peer[0] or "0.0.0.0", exchange.forwarded().scheme)
+        self.context = Peer(exchange.peer[0] or "0.0.0.0", scheme)
         self._loop = loop
         self._max_body_size = max_body_size
         self._when_taken = taken
         self._when_closed = closed
         self._stage = Stage.RECEIVING
+        self._receiving: asyncio.Task[None] | None = None  # a loop does not keep its tasks
         self._interim = b""
         self._detached: Stream | None = None
         self._reading: Future[None] | None = None
@@ -139,7 +142,7 @@ class Connection(HTTPConnection):
                 return
         except HTTPInputError as error:
             raise ProtocolError("refused by Tornado") from error
-        self._loop.create_task(self._receive(delegate, waiting))
+        self._receiving = self._loop.create_task(self._receive(delegate, waiting))
 
     async def _receive(self, delegate: HTTPMessageDelegate, waiting: Awaitable[None] | None) -> None:
         """Give the body to the application."""
@@ -180,9 +183,9 @@ class Connection(HTTPConnection):
         """Tell the application that this was all, unless it has answered."""
         if self._stage is Stage.RECEIVING:
             self._stage = Stage.ANSWERING
-            if self.exchange.is_gone:
-                self._wake()
             delegate.finish()
+            if self.exchange.is_gone:
+                self._wake()  # not before: who sends no more may still be answered at once
 
     # What applications call
 
@@ -221,6 +224,7 @@ class Connection(HTTPConnection):
         if int(code) < 200:
             self._interim = _interim(f"{code} {reason}", pairs)
             return _done()
+        self._interim = b""
         try:
             # What belongs to the connection is prefork's to say.
             fields = [pair for pair in pairs if pair[0].lower() not in HOP_BY_HOP]
@@ -238,7 +242,10 @@ class Connection(HTTPConnection):
 
     def finish(self) -> None:
         """End the response."""
-        if self.is_over or self._interim:
+        if self.is_over:
+            return
+        if self._interim:
+            self._loop.call_soon(self._look_for_protocol)
             return
         self._over()
         try:
@@ -248,6 +255,11 @@ class Connection(HTTPConnection):
         except AssertionError as error:  # nothing was begun
             self.exchange.fail(error)
             raise
+
+    def _look_for_protocol(self) -> None:
+        """See that somebody speaks another protocol, which was announced."""
+        if not self.is_detached:
+            self.fail(RuntimeError("a response of 1xx is none, unless the connection is detached"))
 
     def close(self) -> None:
         """Give the request up, and close the connection."""
@@ -286,6 +298,11 @@ class Connection(HTTPConnection):
     # How it ends
 
     @property
+    def is_detached(self) -> bool:
+        """Whether somebody speaks another protocol, or did."""
+        return self._detached is not None
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing that the application says reaches anybody."""
         return self._stage is Stage.OVER
@@ -312,9 +329,11 @@ class Connection(HTTPConnection):
         reading, self._reading = self._reading, None
         if reading is not None and not reading.done():
             reading.set_result(None)
-        if self._writing is None or (self.exchange.is_behind and not self.exchange.is_gone):
+        writing = self._writing
+        # What was written before the end is prefork's to send.
+        if writing is None or (self.exchange.is_behind and not self.exchange.is_gone and not self.is_over):
             return
-        writing, self._writing = self._writing, None
+        self._writing = None
         if writing.done():
             return
         if self.exchange.is_gone:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _FAREWELL: Final = 0.5
 """Seconds in which tasks of the application may clean up when the worker ends."""
 
+_SEEN: Final = "seen by prefork"
+
 
 def serve(ctx: Context, max_body_size: int) -> None:
     """Serve until the worker is to stop and has drained.
@@ -104,10 +106,12 @@ class Server:
 
     def _answer(self, exchange: Exchange) -> None:
         """Give a request to the application."""
-        connection = Connection(exchange, self._loop, self._max_body_size, self._taken.add, self._closed)
+        head, forwarded = exchange.request, exchange.forwarded()
+        connection = Connection(
+            exchange, forwarded.scheme, self._loop, self._max_body_size, self._taken.add, self._closed
+        )
         delegate = self._app.start_request(connection, connection)
-        head = exchange.request
-        connection.hear(delegate, requests.start_line(head), requests.fields(head, exchange.forwarded()))
+        connection.hear(delegate, requests.start_line(head), requests.fields(head, forwarded))
 
     def _closed(self, connection: Connection) -> None:
         self._taken.discard(connection)
@@ -121,10 +125,16 @@ class Server:
 
     def _exited(self, error: SystemExit) -> None:
         """Go on after somebody has called sys.exit(), which no request may do to all others."""
+        if _SEEN in vars(error):
+            return  # raised again by who has looked at the end of its task
+        vars(error)[_SEEN] = True
         for frame, _ in traceback.walk_tb(error.__traceback__):
             handler = frame.f_locals.get("self")
             if isinstance(handler, RequestHandler) and isinstance(handler.request.connection, Connection):
-                handler.request.connection.fail(error)
+                connection = handler.request.connection
+                if connection.is_detached:
+                    self._ctx.log.error("sys.exit() behind %s", handler.request.uri, exc_info=error)
+                connection.fail(error)
                 return
         self._ctx.log.error("sys.exit() outside of a request has no effect", exc_info=error)
 
