@@ -247,7 +247,7 @@ class Serving:
         """Finish the head of a response: the last function of on_response_prepare."""
         connection = request.protocol
         assert isinstance(connection, Connection)
-        if connection.transport is not None:
+        if connection.transport is not None and not connection.transport.is_closing():
             connection.response = response
         headers = response.headers
         if headers.get("Server") == SERVER_SOFTWARE:
