@@ -568,10 +568,9 @@ def test_a_stop_at_once_cleans_up_too(tmp_path: Path) -> None:
 def test_a_clean_up_that_does_not_end_is_left(tmp_path: Path) -> None:
     more = "\nasync def stay(app):\n    await asyncio.sleep(60)\napp.on_cleanup.append(stay)\n"
     deploy(tmp_path, more=more)
-    with Server(tmp_path, "-w 1 --graceful-timeout 5 app:app") as server:
+    with Server(tmp_path, "-w 1 --graceful-timeout 3 app:app") as server:
         server.stop()
         assert "on_cleanup of the application has not ended in time" in server.log()
-        assert "did not stop in time" not in server.log()
 
 
 def test_a_worker_that_is_told_to_stop_while_its_application_starts_cleans_up(tmp_path: Path) -> None:

@@ -221,14 +221,15 @@ class Connection(web.RequestHandler):
     def log_access(self, request: web.BaseRequest, response: web.StreamResponse, time: float | None) -> None:
         """Note that a request has its answer, as far as the client was there to take it."""
         del time
-        lost = self.transport is None or self.transport.is_closing()
-        if lost and self._outcome == "ok" and response.status != _UPGRADED:
-            self._outcome = "aborted"
-        if self.response is None and isinstance(response, refusal.Refusal):
-            self.response = response
-        elif isinstance(response, web.FileResponse) and not self._sent and not lost:
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            if self._outcome == "ok" and response.status != _UPGRADED:
+                self._outcome = "aborted"
+        elif self._terms.counts and not self._sent and isinstance(response, web.FileResponse):
             # By sendfile, past aiohttp's writer.
             self._sent = 0 if request.method == "HEAD" else response.content_length or 0
+        if self.response is None and isinstance(response, refusal.Refusal):
+            self.response = response
         self.end()
 
     def end(self) -> None:

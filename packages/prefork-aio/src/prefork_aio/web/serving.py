@@ -12,12 +12,13 @@ import contextvars
 import socket
 import sys
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakSet
 
 from aiohttp import WSCloseCode, web
 from aiohttp.http import SERVER_SOFTWARE
 from aiohttp.web_protocol import ERROR
+from multidict import istr
 
 from prefork.errors import BootError, PreforkError, ProtocolError
 from prefork.worker import StopReason
@@ -52,11 +53,13 @@ _CANCEL: Final = 0.5
 _QUICK: Final = 0.5
 """Seconds for each of on_shutdown and on_cleanup when all is to be dropped: the arbiter waits for two."""
 
-_LAST: Final = 0.3
+_LAST: Final = 0.5
 """The part of the reserve for what comes after on_cleanup: a worker that is late is killed."""
 
 _BELATED: Final = 0.1
 """Seconds for on_cleanup when none are left."""
+
+_SERVER: Final = istr("Server")
 
 _OURS: Final = ("keepalive_timeout", "max_line_size", "max_field_size", "max_headers", "access_log", "logger")
 """Options of aiohttp's server that settings decide."""
@@ -96,14 +99,13 @@ class Serving:
         self._turns = Turns(loop, self._turn)
         # As under aiohttp.web.run_app: what on_startup sets in it, handlers and on_cleanup find there.
         self._context = contextvars.copy_context()
-        self._connecting: set[asyncio.Task[None]] = set()
         self._websockets: WeakSet[web.WebSocketResponse] = WeakSet()
         self._dismissed: dict[web.WebSocketResponse, asyncio.Task[bool]] = {}
         self._dismissing = False
         self._stop = loop.create_future()
         self._over = loop.create_future()
         self._server_name = settings.server_header
-        self._schemes = tuple(settings.secure_scheme_headers)
+        self._schemes = tuple(map(istr, settings.secure_scheme_headers))
         self._write_timeout = int(settings.write_timeout * 1000)
         logged = settings.accesslog is not None or bool(settings.logconfig_dict)
         self._terms = Terms(ctx.log, settings.server_header, settings.body_timeout or inf, counts=logged)
@@ -179,12 +181,11 @@ class Serving:
         self._look_at_stop()
 
     def _serve(self, arrival: Arrival) -> None:
-        if self._write_timeout and sys.platform == "linux" and arrival.sock.family != socket.AF_UNIX:
+        if self._write_timeout and sys.platform == "linux" and arrival.address:
             # Also for sendfile, and for what is left to send when the request is over.
             arrival.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._write_timeout)
-        task = self._loop.create_task(self._connect(arrival), context=self._context)
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        # Nobody else has to hold the task: it waits for what the loop itself has to call next.
+        self._loop.create_task(self._connect(arrival), context=self._context)
 
     async def _connect(self, arrival: Arrival) -> None:
         def made() -> Connection:
@@ -201,12 +202,11 @@ class Serving:
         self,
         message: RawRequestMessage,
         payload: StreamReader,
-        connection: web.RequestHandler,
+        connection: Any,
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
     ) -> web.BaseRequest:
         """Make a request for aiohttp, and note that it has begun."""
-        assert isinstance(connection, Connection)
         if message is ERROR:
             connection.begin_refusal(task)
             return self._make(message, payload, connection, writer, task)
@@ -233,8 +233,7 @@ class Serving:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
-        connection = request.protocol
-        assert isinstance(connection, Connection)
+        connection = cast("Connection", request.protocol)
         if connection.refused is not None:
             return connection.refuse(connection.refused.status, connection.refused.message, request)
         try:
@@ -245,16 +244,16 @@ class Serving:
 
     async def _prepared(self, request: web.Request, response: web.StreamResponse) -> None:
         """Finish the head of a response: the last function of on_response_prepare."""
-        connection = request.protocol
-        assert isinstance(connection, Connection)
-        if connection.transport is not None and not connection.transport.is_closing():
+        connection = cast("Connection", request.protocol)
+        transport = connection.transport
+        if transport is not None and not transport.is_closing():
             connection.response = response
         headers = response.headers
-        if headers.get("Server") == SERVER_SOFTWARE:
+        if headers.get(_SERVER) == SERVER_SOFTWARE:
             if self._server_name:
-                headers["Server"] = self._server_name
+                headers[_SERVER] = self._server_name
             else:
-                del headers["Server"]
+                del headers[_SERVER]
         if isinstance(response, web.WebSocketResponse):
             self._websockets.add(response)
             if connection.record is not None:

@@ -85,6 +85,17 @@ class Record:
         over: called at its end.
     """
 
+    __slots__ = (
+        "_began",
+        "_ended",
+        "_fields",
+        "_ledger",
+        "_over",
+        "_record",
+        "_request_line",
+        "_waits_since",
+    )
+
     def __init__(
         self,
         ledger: Ledger,
@@ -98,7 +109,7 @@ class Record:
         self._ledger = ledger
         self._over = over
         self._fields = fields
-        self._exchange = Exchange(peer, method, target, version, started=time())
+        self._request_line = (peer, method, target, version)
         self._began = monotonic()
         self._waits_since = 0.0
         self._ended = False
@@ -145,13 +156,13 @@ class Record:
     def _write(
         self, access: AccessLog, status: int, sent: int, fields: Iterable[tuple[str, str]], outcome: str
     ) -> None:
-        exchange = self._exchange
-        exchange.fields = _cgi_fields(self._fields)
+        exchange = Exchange(*self._request_line, fields=_cgi_fields(self._fields))
         exchange.status = status
         exchange.sent = sent
         exchange.headers = list(fields)
         exchange.outcome = outcome
         exchange.duration = monotonic() - self._began
+        exchange.started = time() - exchange.duration
         access.write(exchange)
 
 
