@@ -445,3 +445,13 @@ def test_a_file_that_cannot_be_closed_need_not_be() -> None:
             return b""
 
     FileWrapper(Source()).close()
+
+
+def test_a_response_that_is_out_already_ends_without_a_send() -> None:
+    """With a length nothing is left to be said: an empty send is a system call for each response."""
+    response, sent, http = respond_to()
+    response.start("200 OK", [("Content-Length", "3")])
+    response.write(b"abc")
+    response.send_list((b"",))
+    assert len(sent.pieces) == 1
+    assert http.next_cycle()

@@ -299,6 +299,8 @@ class Exchange:
         if self._is_over:
             return
         try:
+            if self._error is not None:
+                raise self._error
             self._response.send_list((data,))
         except ClientDisconnected as error:
             self.fail(error)

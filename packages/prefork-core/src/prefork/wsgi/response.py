@@ -201,7 +201,9 @@ class Response:
                 self.sent = len(data)
             self._out.send_last(out)
             return
-        self._out.send_last(self._begin(len(data)) + self._frame(data) + self._end())
+        rest = self._begin(len(data)) + self._frame(data) + self._end()
+        if rest:
+            self._out.send_last(rest)
 
     def send_iterable(self, body: Iterable[Any]) -> None:
         """Send a body piece by piece, each as soon as it is there, as PEP 3333 demands."""
