@@ -193,7 +193,7 @@ def conformance(session: nox.Session) -> None:
     examples = [argument for path in folders("examples/prefork-*") for argument in ("-e", path)]
     install_packages(session, *examples, *group("conformance"))
     # They wait more than they compute, so there are more of them than processors.
-    options = ["--numprocesses=4", "--dist=worksteal", *pytest_options(session)]
+    options = ["--numprocesses=6", "--dist=worksteal", *pytest_options(session)]
     session.run("pytest", *options, *folders(*CONFORMANCE), success_codes=fine(session))
 
 
