@@ -12,6 +12,7 @@ from prefork.errors import ExitCode
 from prefork.process.signals import COMMANDS, Command
 from prefork.settings import reference
 from prefork.testing import WorkerConformance
+from prefork.testing.subject import needed_by
 from prefork.workers import registry
 
 if TYPE_CHECKING:
@@ -63,12 +64,20 @@ def preforkctl_exit_codes() -> str:
     return table(("code", "name", "meaning"), rows)
 
 
+def _needed(test: object) -> str:
+    """Return which attribute has to be true for a test, if one has."""
+    attribute = needed_by(test)
+    return f" (`{attribute}`)" if attribute else ""
+
+
 def conformance_tests() -> str:
     """Return what the tests of the conformance kit hold, by what they are about."""
     parts = []
     for topic in WorkerConformance.__bases__:
         tests = [getattr(topic, name) for name in vars(topic) if name.startswith("test_")]
-        rows = ((f"`{test.__name__}`", " ".join((test.__doc__ or "").split())) for test in tests)
+        rows = (
+            (f"`{test.__name__}`{_needed(test)}", " ".join((test.__doc__ or "").split())) for test in tests
+        )
         about = (topic.__doc__ or "").rstrip(".")
         parts.append(table((about, ""), rows))
     return "\n".join(parts)

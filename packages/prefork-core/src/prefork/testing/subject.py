@@ -38,6 +38,12 @@ def needs(attribute: str) -> Callable[[Test], Test]:
     return mark
 
 
+def needed_by(test: object) -> str | None:
+    """Return the attribute of `Subject` that has to be true for a test, None when it is there for all."""
+    found: str | None = getattr(test, _NEEDED, None)
+    return found
+
+
 class Subject:
     """A worker class under test, and its servers."""
 
@@ -57,7 +63,7 @@ class Subject:
         """Take away the tests that the worker class is not made for, so that none is skipped."""
         super().__init_subclass__(**more)
         for name in dir(cls):
-            needed = getattr(getattr(cls, name), _NEEDED, None)
+            needed = needed_by(getattr(cls, name))
             if needed is not None and not getattr(cls, needed):
                 setattr(cls, name, None)  # pytest collects what can be called
 
