@@ -181,9 +181,6 @@ class Serving:
         self._look_at_stop()
 
     def _serve(self, arrival: Arrival) -> None:
-        if self._write_timeout and sys.platform == "linux" and arrival.address:
-            # Also for sendfile, and for what is left to send when the request is over.
-            arrival.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._write_timeout)
         # Nobody else has to hold the task: it waits for what the loop itself has to call next.
         self._loop.create_task(self._connect(arrival), context=self._context)
 
@@ -192,6 +189,9 @@ class Serving:
             return Connection(self._server, arrival, self._terms, loop=self._loop, **self._options)
 
         try:
+            if self._write_timeout and sys.platform == "linux" and arrival.address:
+                # Also for sendfile, and for what is left to send when the request is over.
+                arrival.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._write_timeout)
             await self._loop.connect_accepted_socket(made, arrival.sock)
         except OSError as error:
             self._ctx.log.info("aborted by %s: %s", arrival.address or "unix", error)
