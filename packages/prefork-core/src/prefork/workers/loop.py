@@ -134,12 +134,13 @@ class Loop(Generic[Leader]):
         self.stopping = False
         self._sweep_at = 0.0
         self._stop_fd = ctx.stop_fd
+        self._poller.watch(self._stop_fd, READ)  # an event loop may turn before it begins
 
     def begin(self) -> None:
-        """Begin to accept connections, and tell the arbiter so."""
-        self._poller.watch(self._stop_fd, READ)
-        self.acceptor.take()
-        self._ctx.ready()
+        """Begin to accept connections, and tell the arbiter so; unless the worker was told to stop before."""
+        if not self.stopping:
+            self.acceptor.take()
+            self._ctx.ready()
 
     # One turn
 
