@@ -385,8 +385,12 @@ class Exchange(Protocol):
             RuntimeError: the response has begun.
         """
 
-    def left(self) -> None:
-        """Say that a connection that was taken over is closed, which ends the exchange."""
+    def left(self, error: BaseException | None = None) -> None:
+        """Say that a connection that was taken over is closed, which ends the exchange.
+
+        Args:
+            error: what the application has raised on it, to be logged; None for nothing.
+        """
 
 
 class Exchanges(Protocol):

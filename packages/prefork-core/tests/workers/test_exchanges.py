@@ -133,11 +133,18 @@ class Application:
         exchange.left()
         assert not changed.is_set()
 
+    async def taken_and_failed(self, exchange: Exchange, _changed: asyncio.Event) -> None:
+        sock, _ = exchange.take_over()
+        sock.close()
+        exchange.left(ZeroDivisionError("on purpose"))
+
 
 class Looping(Worker):
     """An event loop."""
 
     api = 1
+    begins = True
+    """Whether its application starts one day."""
     asks = False
     """Whether it asks for orders itself, before each turn."""
 
@@ -162,7 +169,8 @@ class Looping(Worker):
 
         exchanges = ctx.exchanges(answer, lambda seconds: loop.call_later(seconds, turns.set))
         loop.add_reader(exchanges.fd, turns.set)
-        exchanges.begin()
+        if self.begins:
+            exchanges.begin()
         while True:
             turns.clear()
             if self.asks:
@@ -182,6 +190,12 @@ class Curious(Looping):
     """One that wants to know first."""
 
     asks = True
+
+
+class Starting(Looping):
+    """One whose application takes its time to start."""
+
+    begins = False
 
 
 class Running:
@@ -208,7 +222,7 @@ class Running:
     def __enter__(self) -> Self:
         self._process.__enter__()
         self.parts.end.close()
-        eventually(lambda: self.parts.slot.stage is Stage.READY)
+        eventually(lambda: not self.kind.begins or self.parts.slot.stage is Stage.READY)
         return self
 
     def __exit__(
@@ -230,6 +244,12 @@ class RunningCurious(Running):
     """The one that wants to know first, likewise."""
 
     kind = Curious
+
+
+class RunningStarting(Running):
+    """The one that takes its time, likewise."""
+
+    kind = Starting
 
 
 def test_requests_are_answered_counted_and_logged(tmp_path: Path) -> None:
@@ -416,6 +436,14 @@ def test_a_connection_can_be_taken_over(tmp_path: Path) -> None:
         eventually(lambda: worker.parts.slot.busy == 0)
 
 
+def test_what_an_application_raises_on_a_connection_that_it_has_taken_is_logged(tmp_path: Path) -> None:
+    with Running(tmp_path) as worker, worker.parts.client() as client:
+        client.get("/taken_and_failed")
+        assert client.rest() == b""
+        assert worker.parts.access(1) == ["error 101 0 GET /taken_and_failed HTTP/1.1"]
+        assert "ZeroDivisionError: on purpose" in worker.parts.errors()
+
+
 def test_a_request_may_ask_to_be_let_alone(tmp_path: Path) -> None:
     with Running(tmp_path) as worker, worker.parts.client() as client:
         client.get("/long")
@@ -497,6 +525,12 @@ def test_a_stop_that_the_worker_class_has_seen_first_is_one(tmp_path: Path, orde
     """Reading an order empties the stop descriptor."""
     with RunningCurious(tmp_path) as worker, worker.parts.client() as client:
         assert client.get().answer().status == 200
+        assert worker.leaves(order)
+
+
+@pytest.mark.parametrize("order", [Order.LEAVE, Order.DRAIN, Order.QUICK])
+def test_a_stop_before_it_has_begun_ends_it_at_once(tmp_path: Path, order: Order) -> None:
+    with RunningStarting(tmp_path, graceful_timeout=60.0) as worker:
         assert worker.leaves(order)
 
 

@@ -326,11 +326,14 @@ class Exchange:
         """See `prefork.worker.Exchange`."""
         if self._is_over:
             return
+        self._has_failed(error)
+        self._end()
+
+    def _has_failed(self, error: BaseException) -> None:
         try:
             raise error
         except BaseException:  # noqa: BLE001 (what is logged is the error that is handled)
             self._owner.service.failed(self.conn, error)
-        self._end()
 
     def send(self, data: bytes) -> None:
         """Send response bytes; see `prefork.wsgi.response.Out`."""
@@ -376,10 +379,12 @@ class Exchange:
         sock.setblocking(False)
         return sock, early
 
-    def left(self) -> None:
+    def left(self, error: BaseException | None = None) -> None:
         """See `prefork.worker.Exchange`."""
         if self._is_over:
             return
+        if error is not None:
+            self._has_failed(error)
         self._is_over = True
         self.conn.answers = None
         self._owner.service.left(self.conn, self._response, self.watch)
