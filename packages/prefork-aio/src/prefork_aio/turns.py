@@ -6,6 +6,7 @@ Knows nothing of what is done in a turn.
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Turns:
         self._turning: Turning | None = None
         self._timer: asyncio.Handle | None = None
         self._when = 0.0
+        # A turn may be asked for in the context of one request; it must not be handed on to others.
+        self._context = copy_context()
 
     def begin(self, turning: Turning) -> None:
         """Give it turns from now on.
@@ -66,7 +69,7 @@ class Turns:
                 return
             self._timer.cancel()
         self._when = when
-        self._timer = self._loop.call_at(when, self._due)
+        self._timer = self._loop.call_at(when, self._due, context=self._context)
 
     def _due(self) -> None:
         self._timer = None

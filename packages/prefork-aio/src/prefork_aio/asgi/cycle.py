@@ -7,15 +7,16 @@ until its first body message, so that both are one write.
 
 from __future__ import annotations
 
+import asyncio
 from enum import Enum
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from prefork.errors import ClientDisconnected
+from prefork_aio.asgi.bell import Bell
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterable
     from typing import BinaryIO
 
@@ -29,6 +30,17 @@ _DROPPED: Final = frozenset(
 """What belongs to the connection, and is the server's to say (RFC 9110 §7.6.1). ASGI wants it ignored."""
 
 _CONNECTION: Final = "connection"
+
+_WENT_AWAY: Final = "the client went away"
+
+_DEEPEST: Final = 16
+"""Exceptions behind one that are looked at."""
+
+IN_A_ROW: Final = 256 * 1024
+"""Bytes that one application sends before others have a turn, though its client takes them at once."""
+
+PER_MESSAGE: Final = 1024
+"""What each message counts beside its bytes."""
 
 _KEPT: Final = 1024
 _names: dict[bytes, tuple[str, bool]] = {}
@@ -61,7 +73,7 @@ class Cycle:
         task: the one that runs the application, None before.
     """
 
-    __slots__ = ("_body_ended", "_exchange", "_held", "_loop", "_receiver", "_sender", "_stage", "task")
+    __slots__ = ("_bell", "_body_ended", "_exchange", "_held", "_loop", "_row", "_stage", "_told", "task")
 
     def __init__(self, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> None:
         self._exchange = exchange
@@ -69,16 +81,21 @@ class Cycle:
         self._stage = NOTHING
         self._held: bytes | None = None
         self._body_ended = False
-        self._receiver: asyncio.Future[None] | None = None
-        self._sender: asyncio.Future[None] | None = None
+        self._bell: Bell | None = None
+        self._told: ClientDisconnected | None = None
+        self._row = 0
         self.task: asyncio.Task[None] | None = None
         exchange.wake = self._wake
 
     def _wake(self) -> None:
         """Let whoever waits for the client look again."""
-        for waiter in (self._receiver, self._sender):
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
+        if self._bell is not None:
+            self._bell.ring()
+
+    async def _wait(self) -> None:
+        if self._bell is None:
+            self._bell = Bell(self._loop)
+        await self._bell.wait()
 
     # The request
 
@@ -88,13 +105,15 @@ class Cycle:
             if not self._body_ended:
                 try:
                     message = self._take_body()
-                except OSError:
+                except ClientDisconnected as error:
+                    self._told = error
                     break
                 if message is not None:
                     return message
             elif self._exchange.is_gone:
+                self._told = self._told or ClientDisconnected(_WENT_AWAY)
                 break
-            await self._wait_to_receive()
+            await self._wait()
         return {"type": "http.disconnect"}
 
     def _take_body(self) -> dict[str, Any] | None:
@@ -108,17 +127,6 @@ class Cycle:
             self._held = self._exchange.read()
         self._body_ended = piece == b"" or self._held == b""
         return {"type": "http.request", "body": piece, "more_body": not self._body_ended}
-
-    async def _wait_to_receive(self) -> None:
-        if self._receiver is None or self._receiver.done():
-            self._receiver = self._loop.create_future()
-        # Each who waits has the same future, and one that is cancelled must not end the wait of others.
-        receiver = self._receiver
-        try:
-            await receiver
-        finally:
-            if self._receiver is receiver:
-                self._receiver = None
 
     # The response
 
@@ -135,28 +143,33 @@ class Cycle:
         if kind == "http.response.body" and (stage is STARTED or stage is BODY):
             body = message.get("body", b"")
             if not message.get("more_body", False):
-                self._stage = ENDED
                 self._exchange.finish(body)
+                self._stage = ENDED  # only now: a body that is no bytes leaves all as it was
                 self._wake()
                 return
             self._stage = BODY
             self._exchange.write(body)
             if self._exchange.is_behind:
                 await self._wait_to_send()
+            else:
+                self._row += len(body) + PER_MESSAGE
+                if self._row >= IN_A_ROW:
+                    await self._step_back()
         elif kind == "http.response.start" and stage is NOTHING:
             self._start(message)
         elif kind == "http.response.pathsend" and stage is STARTED:
+            file = _open(message["path"])
             self._stage = ENDED
-            self._exchange.finish_with_file(_open(message["path"]))
+            self._exchange.finish_with_file(file)
             self._wake()
         elif self._exchange.is_gone:
-            raise ClientDisconnected("the client went away")
+            raise ClientDisconnected(_WENT_AWAY)
         else:
             raise RuntimeError(f"unexpected message {kind!r}: the response has {_WORDS[stage]}")
 
     def _start(self, message: dict[str, Any]) -> None:
         status = message["status"]
-        line = _STATUSES.get(status) or f"{status:d} "
+        line = status_line(status)
         fields, closes = as_text(message.get("headers", ()))
         self._exchange.start(line, fields)
         if closes:
@@ -165,10 +178,16 @@ class Cycle:
 
     async def _wait_to_send(self) -> None:
         while self._exchange.is_behind:
-            self._sender = self._loop.create_future()
-            await self._sender
+            await self._wait()
         if self._exchange.is_gone:
             self._exchange.write(b"")  # raises what it was
+
+    async def _step_back(self) -> None:
+        """Let others have a turn: a client that takes all at once, or a HEAD, would never be waited for."""
+        self._row = 0
+        await asyncio.sleep(0)
+        if self._exchange.is_gone and self._exchange.request.method == "HEAD":
+            raise ClientDisconnected(_WENT_AWAY)  # no write will find out
 
     # The end
 
@@ -177,12 +196,19 @@ class Cycle:
         if self._stage is ENDED:
             return
         if self._exchange.is_gone:
-            self.failed(ClientDisconnected("the client went away"))
+            self.failed(self._told or ClientDisconnected(_WENT_AWAY))
         else:
             self.failed(RuntimeError(f"the application returned, but its response has {_WORDS[self._stage]}"))
 
     def failed(self, error: BaseException) -> None:
-        """Note that the application has raised; what it raises after its response is for the log."""
+        """Note that the application has raised; what it raises after its response is for the log.
+
+        What it raises because its client has gone is no error: frameworks have exceptions for that.
+        """
+        told = self._told or _disconnect_behind(error)
+        if self._stage is not ENDED and told is not None and error is not told:
+            told.args = (f"{told} (the application raised {error!r})", *told.args[1:])
+            error = told
         self._stage = ENDED
         self._exchange.fail(error)
 
@@ -195,8 +221,25 @@ _WORDS: Final = {
 }
 
 
+def _disconnect_behind(error: BaseException) -> ClientDisconnected | None:
+    """Return what a client did that has led to an exception, None for nothing."""
+    for _ in range(_DEEPEST):
+        if isinstance(error, ClientDisconnected):
+            return error
+        before = error.__cause__ or error.__context__
+        if before is None:
+            break
+        error = before
+    return None
+
+
 def _open(path: str) -> BinaryIO:
     return Path(path).open("rb")
+
+
+def status_line(status: int) -> str:
+    """Return a status with its phrase, or without one that has none."""
+    return _STATUSES.get(status) or f"{status:d} "
 
 
 def as_text(headers: Iterable[tuple[bytes, bytes]]) -> tuple[list[tuple[str, str]], bool]:

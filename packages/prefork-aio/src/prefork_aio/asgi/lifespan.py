@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _NO_REASON: Final = "it does not say why"
 
+_LAST: Final = 0.2
+"""Seconds that an application has after it has said that it has ended."""
+
 
 class Lifespan:
     """The lifespan of an application.
@@ -74,6 +77,9 @@ class Lifespan:
                 await asyncio.wait_for(self._ended.wait(), within)
             except TimeoutError:
                 self._log.error("the application did not end its lifespan in time")
+            else:
+                # It may clean up after its last message, or wait for one more that never comes.
+                await asyncio.wait([task], timeout=_LAST)
         task.cancel()
         await asyncio.wait([task], timeout=within)
 
@@ -96,7 +102,10 @@ class Lifespan:
             # The specification wants it to be served in both cases: one that knows no lifespan raises when it
             # is called, and one that has asked for its messages was about to start something.
             level = logging.WARNING if self._has_asked else logging.DEBUG
-            self._log.log(level, "served without a lifespan: the application has raised %r", error)
+            shown = error if self._has_asked and not self._required else None
+            self._log.log(
+                level, "served without a lifespan: the application has raised %r", error, exc_info=shown
+            )
         elif self.is_on and not isinstance(error, asyncio.CancelledError):
             self._log.error("error in the lifespan of the application", exc_info=error)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from prefork.http.forwarded import path_info
+from prefork_aio.asgi.handshake import offered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,8 +91,7 @@ class Scopes:
         del scope["method"]
         scope["type"] = "websocket"
         scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
-        named = exchange.request.fields.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
-        scope["subprotocols"] = [name for part in named.split(",") if (name := part.strip())]
+        scope["subprotocols"] = offered(exchange.request)
         scope["extensions"] = {"websocket.http.response": {}}
         return scope
 

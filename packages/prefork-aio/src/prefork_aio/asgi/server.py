@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from prefork.worker import StopReason
 from prefork_aio import loops
 from prefork_aio.asgi.cycle import Cycle
+from prefork_aio.asgi.handshake import is_asked_for, is_refused
 from prefork_aio.asgi.lifespan import Lifespan
 from prefork_aio.asgi.scope import Scopes
-from prefork_aio.asgi.websocket import Manners, WebSocket, is_asked_for
+from prefork_aio.asgi.websocket import Manners, Sockets, WebSocket
 from prefork_aio.asgi.worker import Options
 from prefork_aio.turns import Turns
 
@@ -66,14 +67,15 @@ class Server:
         mode = self._options.aio_lifespan
         self._lifespan = None if mode == "off" else Lifespan(self._app, ctx.log, required=mode == "on")
         self._reserve = _LAST
-        self._manners = Manners(
+        manners = Manners(
             max_size=self._options.aio_websocket_max_size,
             ping=self._options.aio_websocket_ping,
             compresses=self._options.aio_websocket_compression,
+            write_timeout=settings.write_timeout,
         )
+        self._sockets = Sockets(loop, manners)
         self._scopes: Scopes
         self._running: set[Cycle | WebSocket] = set()
-        self._sockets: set[WebSocket] = set()
         self._stops = False
         self._ends = False
         self._done = loop.create_future()
@@ -127,8 +129,7 @@ class Server:
                 self._done.set_result(None)
         elif not self._stops and ctx.stopping is not None:
             self._stops = True
-            for socket in tuple(self._sockets):
-                socket.go_away()
+            self._sockets.leave()
 
     async def _end(self) -> None:
         """End what still runs, then the application."""
@@ -151,8 +152,10 @@ class Server:
 
     def _answer(self, exchange: Exchange) -> None:
         if is_asked_for(exchange.request):
+            if is_refused(exchange):
+                return
             scope = self._scopes.websocket(exchange)
-            cycle: Cycle | WebSocket = WebSocket(exchange, self._loop, self._manners, self._sockets)
+            cycle: Cycle | WebSocket = WebSocket(exchange, self._sockets)
         else:
             scope = self._scopes.http(exchange)
             cycle = Cycle(exchange, self._loop)
