@@ -60,8 +60,9 @@ _BELATED: Final = 0.1
 """Seconds for on_cleanup when none are left."""
 
 _SERVER: Final = istr("Server")
+_UPGRADED: Final = 101
 
-_OURS: Final = ("keepalive_timeout", "max_line_size", "max_field_size", "max_headers", "access_log", "logger")
+_OURS: Final = ("keepalive_timeout", "max_line_size", "max_field_size", "max_headers")
 """Options of aiohttp's server that settings decide."""
 
 
@@ -166,7 +167,7 @@ class Serving:
         settings = self._ctx.settings
         # What an application or a runner of its own asks for; aiohttp has no other way to it.
         asked: dict[str, Any] = server._kwargs  # noqa: SLF001
-        if vain := sorted(set(asked).intersection(_OURS[:4])):
+        if vain := sorted(set(asked).intersection(_OURS)):
             self._ctx.log.warning("options of the application have no effect: %s", ", ".join(vain))
         self._options = {**asked, **_options(settings, self._ctx)}
         self._server = server
@@ -254,7 +255,7 @@ class Serving:
                 headers[_SERVER] = self._server_name
             else:
                 del headers[_SERVER]
-        if isinstance(response, web.WebSocketResponse):
+        if response.status == _UPGRADED and isinstance(response, web.WebSocketResponse):
             self._websockets.add(response)
             if connection.record is not None:
                 connection.record.taken()
