@@ -285,6 +285,15 @@ def test_a_handler_hears_of_a_body_that_breaks_off(tmp_path: Path) -> None:
         assert noted(server, "gone") == "3"
 
 
+@pytest.mark.parametrize(("rest", "status"), [(b"", 408), (b"no length\r\n", 400)])
+def test_a_body_that_does_not_come_is_refused(tmp_path: Path, rest: bytes, status: int) -> None:
+    with serve(tmp_path, UPLOAD, "--body-timeout 0.5") as server, connect(server.address) as sock:
+        sock.sendall(client.render("/", "POST", b"", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n" + rest)
+        answer = read_answer(sock)
+        assert (answer.status, answer.closing) == (status, True)
+        assert noted(server, "gone") == "3"
+
+
 def test_a_handler_hears_of_a_client_that_goes_away(tmp_path: Path) -> None:
     """And its request does not keep a worker that stops."""
     handler = """
@@ -499,10 +508,13 @@ def test_what_does_not_end_is_dropped(tmp_path: Path, number: signal.Signals) ->
 class Handler(RequestHandler):
     async def get(self):
         note("begun")
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            note("cleaned")
 """
     with (
-        serve(tmp_path, handler, "--graceful-timeout 0.5 --access-logfile -") as server,
+        serve(tmp_path, handler, "--graceful-timeout 2 --access-logfile -") as server,
         connect(server.address) as sock,
     ):
         sock.sendall(client.render("/stuck"))
@@ -511,6 +523,7 @@ class Handler(RequestHandler):
         assert server.wait_exit(20) == 0
     assert "Traceback" not in server.log()
     assert server.log().count("/stuck") == 1
+    assert (tmp_path / "cleaned").exists() == (number is signal.SIGTERM)
 
 
 # Files
@@ -612,7 +625,7 @@ def test_a_wsgi_response_waits_for_its_client_and_ends_with_it(tmp_path: Path) -
 
 def test_a_wsgi_call_that_does_not_end_is_dropped(tmp_path: Path) -> None:
     with (
-        serve(tmp_path, FLASK, "--graceful-timeout 0.5 --threads 2", end="") as server,
+        serve(tmp_path, FLASK, "--graceful-timeout 2 --threads 2", end="") as server,
         connect(server.address) as sock,
     ):
         sock.sendall(client.render("/pieces"))

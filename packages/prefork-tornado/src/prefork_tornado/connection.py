@@ -90,7 +90,7 @@ class Connection(HTTPConnection):
         loop: the event loop.
         max_body_size: bytes of body that are accepted.
         taken: called with it when the connection is left to another protocol.
-        closed: called with it when that is over, or the request.
+        over: called with it when that has ended, or the request.
 
     Attributes:
         exchange: as given.
@@ -104,14 +104,14 @@ class Connection(HTTPConnection):
         loop: asyncio.AbstractEventLoop,
         max_body_size: int,
         taken: Callable[[Connection], object],
-        closed: Callable[[Connection], object],
+        over: Callable[[Connection], object],
     ) -> None:
         self.exchange = exchange
         self.context = Peer(exchange.peer[0] or "0.0.0.0", scheme)
         self._loop = loop
         self._max_body_size = max_body_size
         self._when_taken = taken
-        self._when_closed = closed
+        self._when_over = over
         self._stage = Stage.RECEIVING
         self._receiving: asyncio.Task[None] | None = None  # a loop does not keep its tasks
         self._interim = b""
@@ -280,8 +280,9 @@ class Connection(HTTPConnection):
         return stream
 
     def _left(self) -> None:
-        self.exchange.left()
-        self._over()
+        if not self.is_over:
+            self.exchange.left()
+            self._over()
 
     def _send(self, data: bytes) -> Future[None]:
         try:
@@ -319,10 +320,15 @@ class Connection(HTTPConnection):
             self._over()
             self.exchange.fail(error)
 
+    def abandon(self) -> None:
+        """Give the request up, because prefork's side of it is closed already."""
+        if not self.is_over:
+            self._over()
+
     def _over(self) -> None:
         self._stage = Stage.OVER
         self._settle()
-        self._when_closed(self)
+        self._when_over(self)
 
     def _settle(self) -> None:
         """Let the application go on where it has waited for the client."""

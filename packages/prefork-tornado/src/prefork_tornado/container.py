@@ -59,6 +59,7 @@ class Container(HTTPServerConnectionDelegate):
     Attributes:
         app, loop, log: as given.
         pool: the threads.
+        is_closed: whether nothing that they say reaches anybody.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Container(HTTPServerConnectionDelegate):
         self.app = app
         self.loop = loop
         self.log = log
+        self.is_closed = False
         self.pool = ThreadPoolExecutor(settings.threads, "wsgi")
         errors = ErrorStream(log)
         several = settings.workers != 1 or settings.max_workers > 1
@@ -86,6 +88,11 @@ class Container(HTTPServerConnectionDelegate):
             )
 
         self._base = base
+
+    def close(self) -> None:
+        """Leave calls alone that have not ended; the process is about to."""
+        self.is_closed = True
+        self.pool.shutdown(wait=False, cancel_futures=True)
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:  # noqa: ARG002
         """See Tornado."""
@@ -178,6 +185,9 @@ class _Call(HTTPMessageDelegate):
 
     def _send(self, head: ResponseArgs | None, data: bytes, done: ThreadFuture[None]) -> None:
         exchange = self._exchange
+        if self._container.is_closed:
+            done.set_exception(ClientDisconnected("the worker has ended"))
+            return
         try:
             if head is not None:
                 exchange.start(*head)
@@ -194,12 +204,14 @@ class _Call(HTTPMessageDelegate):
         self._container.loop.call_soon(self._woken)
 
     def _woken(self) -> None:
-        if self._behind is not None and not self._exchange.is_behind:
+        if self._behind is not None and not self._exchange.is_behind and not self._container.is_closed:
             done, self._behind = self._behind, None
             done.set_result(None)  # if the client has gone the next piece finds out
 
     def _over(self, answer: Answer, failure: BaseException | None) -> None:
         """End the response."""
+        if self._container.is_closed:
+            return
         exchange = self._exchange
         try:
             if failure is not None and not answer.is_complete:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _FAREWELL: Final = 0.5
 """Seconds in which tasks of the application may clean up when the worker ends."""
 
+_RESERVE: Final = 0.7
+"""Seconds of graceful_timeout that are kept for that; half of it when it is short."""
+
 _SEEN: Final = "seen by prefork"
 
 
@@ -60,8 +63,11 @@ class Server:
             ctx.log.info("the application is WSGI, which -k gthread serves with less work")
             self._app = self._container = Container(ctx.app, loop, ctx.log, ctx.settings)
         self._exchanges = ctx.exchanges(self._answer, self._soon)
+        self._open: set[Connection] = set()
         self._taken: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._reserve = min(_RESERVE, ctx.settings.graceful_timeout / 2)
+        self._ended = False
 
     def run(self) -> None:
         """Serve; return when the worker has drained, or its time is up."""
@@ -69,13 +75,15 @@ class Server:
         self._loop.add_reader(exchanges.fd, self._turn)
         exchanges.begin()
         self._loop.call_soon(self._turn)
-        while not exchanges.ended:
+        while not self._ended:
             try:
                 self._loop.run_forever()
             except SystemExit as error:
                 self._exited(error)
         self._loop.remove_reader(exchanges.fd)
         exchanges.close()
+        for connection in list(self._open):
+            connection.abandon()
         self._end_loop()
 
     # Turns
@@ -86,7 +94,8 @@ class Server:
         exchanges.turn()
         if self._taken and self._ctx.stopping is not None:
             self._go_away()
-        if exchanges.ended:
+        if exchanges.ended or self._ended:
+            self._ended = True
             self._loop.stop()
         else:
             self._soon(exchanges.within)
@@ -101,19 +110,24 @@ class Server:
         self._timer = self._loop.call_at(when, self._due)
 
     def _due(self) -> None:
+        """Take the turn that is due; some come in any case while the worker stops."""
         self._timer = None
+        if self._ctx.stopping is not None:
+            self._ended = self._ctx.time_left() <= self._reserve
         self._turn()
 
     def _answer(self, exchange: Exchange) -> None:
         """Give a request to the application."""
         head, forwarded = exchange.request, exchange.forwarded()
         connection = Connection(
-            exchange, forwarded.scheme, self._loop, self._max_body_size, self._taken.add, self._closed
+            exchange, forwarded.scheme, self._loop, self._max_body_size, self._taken.add, self._over
         )
+        self._open.add(connection)
         delegate = self._app.start_request(connection, connection)
         connection.hear(delegate, requests.start_line(head), requests.fields(head, forwarded))
 
-    def _closed(self, connection: Connection) -> None:
+    def _over(self, connection: Connection) -> None:
+        self._open.discard(connection)
         self._taken.discard(connection)
         self._app.on_close(connection)
 
@@ -142,7 +156,7 @@ class Server:
 
     def _end_loop(self) -> None:
         if self._container is not None:
-            self._container.pool.shutdown(wait=False, cancel_futures=True)
+            self._container.close()
         try:
             if self._ctx.stopping is not StopReason.QUICK:
                 self._loop.run_until_complete(self._end_tasks())
@@ -158,4 +172,7 @@ class Server:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_FAREWELL)
-        await asyncio.wait_for(self._loop.shutdown_asyncgens(), _FAREWELL)
+        try:
+            await asyncio.wait_for(self._loop.shutdown_asyncgens(), _FAREWELL)
+        except TimeoutError:
+            return  # one that refuses to end
