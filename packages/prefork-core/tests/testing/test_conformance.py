@@ -70,6 +70,9 @@ def test_what_a_worker_class_is_not_made_for_is_no_test_of_it() -> None:
     class Two(WorkerConformance):
         concurrent = False
 
+    class Three(WorkerConformance):
+        ends_blocked = False
+
     everything = names_in(WorkerConformance)
     assert everything - names_in(One) == {
         "test_a_body_that_nobody_reads_is_no_request",
@@ -78,6 +81,7 @@ def test_what_a_worker_class_is_not_made_for_is_no_test_of_it() -> None:
         "test_pipelined_requests_are_answered_in_order",
     }
     assert everything - names_in(Two) == {"test_requests_wait_beside_each_other"}
+    assert everything - names_in(Three) == {"test_a_call_that_blocks_its_worker_is_explained_and_ended"}
 
 
 def test_each_test_says_what_it_holds() -> None:

@@ -12,6 +12,4 @@ class TestTornado(WorkerConformance):
 class TestTornadoWithWSGI(WorkerConformance):
     worker = "tornado"
     options = ("--threads", "8")
-
-    # It blocks one thread, and not the loop, which is what `timeout` is about.
-    test_a_call_that_blocks_its_worker_is_explained_and_ended = None  # type: ignore[assignment]
+    ends_blocked = False

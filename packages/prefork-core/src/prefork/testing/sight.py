@@ -11,7 +11,7 @@ import pytest
 
 from prefork.testing import control
 from prefork.testing.client import RequestFailed
-from prefork.testing.subject import Held, Subject
+from prefork.testing.subject import Held, Subject, needs
 from prefork.testing.waiting import until
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class Sight(Subject):
 
     # A request that holds up its worker
 
+    @needs("ends_blocked")
     def test_a_call_that_blocks_its_worker_is_explained_and_ended(self, tmp_path: Path) -> None:
         """After `timeout` the log has the request and the stack, and another worker serves."""
         with (

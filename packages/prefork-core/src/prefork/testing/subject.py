@@ -58,6 +58,9 @@ class Subject:
     """Whether a connection may have more than one request."""
     concurrent: ClassVar[bool] = True
     """Whether one worker may have more than one request in the application."""
+    ends_blocked: ClassVar[bool] = True
+    """Whether a request that holds its thread for longer than `timeout` is ended. Not so where an event loop
+    hands requests to threads of its own, and turns on."""
 
     def __init_subclass__(cls, **more: Any) -> None:
         """Take away the tests that the worker class is not made for, so that none is skipped."""
