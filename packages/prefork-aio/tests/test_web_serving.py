@@ -22,6 +22,7 @@ from prefork.worker import StopReason
 from prefork_aio.web.serving import Serving
 
 HOST = "Host: x\r\n"
+SMUGGLED = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Record:
@@ -324,6 +325,39 @@ def test_what_a_proxy_says_is_core_s_to_judge(
         await arrival.send(f"GET /hello HTTP/1.1\r\n{HOST}X-Forwarded-Proto: https\r\n\r\n")
         await arrival.receive(said)
         assert arrival.said[1:3] == ["GET /hello HTTP/1.1", ends]
+
+    serve(application(), client)
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("POST /echo HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + SMUGGLED, 400),
+        ("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n" + SMUGGLED, 501),
+        ("GET /hello HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+        ("GET /hello HTTP/0.9\r\nHost: x\r\n\r\n", 505),
+    ],
+)
+def test_a_head_on_which_two_servers_may_differ_is_refused(head: str, status: int) -> None:
+    async def client(ctx: Context) -> None:
+        arrival = await ctx.arrive()
+        await arrival.send(head)
+        assert (await arrival.rest()).startswith(f"HTTP/1.1 {status} ")
+        await arrival.says("began", arrival.said[1], arrival.said[2], "closed")
+        assert arrival.said[2].startswith(f"rejected {status} ")
+
+    serve(application(), client)
+
+
+def test_chunks_as_they_should_be_and_a_client_of_http_1_0_are_served() -> None:
+    async def client(ctx: Context) -> None:
+        arrival, old = await ctx.arrive(), await ctx.arrive()
+        await arrival.send(
+            f"POST /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: Chunked\r\n\r\n1\r\n!\r\n0\r\n\r\n"
+        )
+        await arrival.receive("!")
+        await old.send("GET /hello HTTP/1.0\r\n\r\n")
+        assert (await old.rest()).endswith("!")
 
     serve(application(), client)
 

@@ -11,13 +11,16 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
+from aiohttp.hdrs import TRANSFER_ENCODING
+from aiohttp.http import HttpProcessingError, HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import LineTooLong
 
+from prefork.errors import ProtocolError
 from prefork.http.response import error_head
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.http import RawRequestMessage
 
 _TOO_MANY = "Too many headers"
 """How aiohttp's message begins when there are more fields than may be."""
@@ -35,6 +38,24 @@ def status_of(error: BaseException | None) -> int:
     if isinstance(error, HttpProcessingError):
         return 431 if error.message.startswith(_TOO_MANY) else 400
     return 400 if isinstance(error, web.RequestPayloadError) else 0
+
+
+def fault_of(message: RawRequestMessage) -> ProtocolError | None:
+    """Return why a head that aiohttp takes is refused, None if it is not.
+
+    Servers in a row may see different requests where a body is framed in these ways (RFC 9112 §6.1).
+
+    Args:
+        message: the head; of another version than 1.1, or with a transfer coding.
+    """
+    if message.version not in (HttpVersion10, HttpVersion11):
+        return ProtocolError("unknown version", 505)
+    codings = [each.lower() for each in message.headers.getall(TRANSFER_ENCODING, ())]
+    if codings and message.version == HttpVersion10:
+        return ProtocolError("Transfer-Encoding in an HTTP/1.0 request")
+    if codings not in ([], ["chunked"]):
+        return ProtocolError("transfer coding not implemented", 501)
+    return None
 
 
 def reason_of(error: BaseException | None) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakSet
 
 from aiohttp import WSCloseCode, web
-from aiohttp.http import SERVER_SOFTWARE
+from aiohttp.http import SERVER_SOFTWARE, HttpVersion11
 from aiohttp.web_protocol import ERROR
 from multidict import istr
 
@@ -25,11 +25,11 @@ from prefork.worker import StopReason
 from prefork_aio import loops
 from prefork_aio.options import Options
 from prefork_aio.turns import Turns
-from prefork_aio.web import application
+from prefork_aio.web import application, refusal
 from prefork_aio.web.connection import Connection, Terms
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable
 
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.http import RawRequestMessage
@@ -214,6 +214,8 @@ class Serving:
         if not self._reception.keeps and not message.should_close:
             message = message._replace(should_close=True)
         connection.begin(message, payload, task)
+        if message.version is not HttpVersion11 or message.chunked:
+            connection.refused = refusal.fault_of(message)
         if self._terms.counts:
             writer.on_body_write = connection.wrote
         request = self._make(message, payload, connection, writer, task)
@@ -296,7 +298,7 @@ class Serving:
         await self._wait_for(farewell, "on_shutdown", self._seconds(_QUICK, keep=1.0))
 
     async def _say_goodbye(self, app: web.Application) -> None:
-        await self._call(app.shutdown(), "on_shutdown")
+        await self._call(app.shutdown, "on_shutdown")
         self._dismissing = True
         self._dismiss()
 
@@ -322,7 +324,7 @@ class Serving:
             connection.end()
 
     async def _clean_up(self, app: web.Application) -> None:
-        cleaning = self._loop.create_task(self._call(app.cleanup(), "on_cleanup"), context=self._context)
+        cleaning = self._loop.create_task(self._call(app.cleanup, "on_cleanup"), context=self._context)
         await self._wait_for(cleaning, "on_cleanup", self._seconds(_QUICK))
 
     def _seconds(self, quick: float, keep: float = _LAST) -> float:
@@ -345,9 +347,9 @@ class Serving:
             task.cancel()
             await asyncio.wait({task}, timeout=_BELATED)
 
-    async def _call(self, coroutine: Coroutine[Any, Any, None], what: str) -> None:
+    async def _call(self, function: Callable[[], Awaitable[None]], what: str) -> None:
         try:
-            await coroutine
+            await function()
         except (Exception, SystemExit):
             self._ctx.log.exception("error in %s of the application", what)
 
