@@ -296,6 +296,12 @@ class Exchange(Protocol):
             ProtocolError: the fields contradict each other, or one of them is to be refused: see `fail`.
         """
 
+    def client(self) -> str:
+        """Return the address of the client: of the peer, or as trusted proxies say in X-Forwarded-For.
+
+        It is "" when only a Unix socket is known of it.
+        """
+
     def extend_deadline(self, seconds: float) -> None:
         """Say that the request may take so long from now on, whatever `request_timeout` is.
 

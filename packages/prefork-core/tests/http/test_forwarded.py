@@ -224,6 +224,43 @@ def test_script_name_with_a_dash_is_an_ordinary_field() -> None:
     assert policy().apply(request(b"Script-Name: /app"), PROXY).script_name == ""
 
 
+@pytest.mark.parametrize(
+    ("line", "client"),
+    [
+        (b"X-Forwarded-For: 198.51.100.7", "198.51.100.7"),
+        (b"X-Forwarded-For: 203.0.113.9, 198.51.100.7", "198.51.100.7"),
+        (b"X-Forwarded-For: 203.0.113.9,198.51.100.7 , 192.0.2.1,192.0.2.2", "198.51.100.7"),
+        (b"X-Forwarded-For: 192.0.2.3, 192.0.2.1", "192.0.2.3"),
+        (b"X-Forwarded-For: 198.51.100.7:4711", "198.51.100.7"),
+        (b"X-Forwarded-For: [2001:db8::7]:4711", "2001:db8::7"),
+        (b"X-Forwarded-For: 2001:DB8:0::7", "2001:db8::7"),
+        (b"X-Forwarded-For: 198.51.100.7, unknown", "192.0.2.1"),
+        (b"X-Forwarded-For: unknown, 192.0.2.2", "192.0.2.2"),
+        (b"X-Forwarded-For: ", "192.0.2.1"),
+        (b"X-Real-IP: 198.51.100.7", "192.0.2.1"),
+    ],
+)
+def test_client_is_the_nearest_one_that_is_no_proxy(line: bytes, client: str) -> None:
+    assert policy(allowed=("192.0.2.0/24",)).client(request(line), "192.0.2.1") == client
+
+
+def test_client_of_several_lines_is_in_the_last() -> None:
+    lines = request(b"X-Forwarded-For: 203.0.113.9", b"X-Forwarded-For: 198.51.100.7")
+    assert policy(allowed=("192.0.2.1",)).client(lines, "192.0.2.1") == "198.51.100.7"
+
+
+def test_client_is_the_peer_where_that_is_not_trusted() -> None:
+    assert (
+        policy(allowed=("192.0.2.1",)).client(request(b"X-Forwarded-For: 198.51.100.7"), "192.0.2.9")
+        == "192.0.2.9"
+    )
+
+
+def test_client_behind_a_unix_socket_is_known_by_the_field_only() -> None:
+    assert policy().client(request(b"X-Forwarded-For: 198.51.100.7"), "") == "198.51.100.7"
+    assert policy().client(request(b"Accept: */*"), "") == ""
+
+
 def test_path_info_is_a_field_and_changes_no_path() -> None:
     """Where a proxy passes it through, every client could name a path that the proxy has not checked."""
     forwarded = policy().apply(request(b"PATH_INFO: /admin"), PROXY)

@@ -4,7 +4,8 @@
 Decides three things of a request: the scheme its client used, the SCRIPT_NAME, and which fields
 with an underscore in their name reach the application. All else stays as it came: fields like
 `X-Forwarded-For` are visible to the application whoever sent them, REMOTE_ADDR is always the peer,
-and an application that reads those fields has to know its proxies itself (as under gunicorn).
+and a WSGI application that reads those fields has to know its proxies itself (as under gunicorn). Worker
+classes whose applications expect that of the server can ask for the address of the client.
 A field PATH_INFO never changes the path: where a proxy passes it through, every client could name
 a path that the proxy has not checked.
 
@@ -234,6 +235,28 @@ class ForwardPolicy:
             return _PLAIN["http"]
         return _PLAIN[self.scheme(request) if self._peers.trusts(peer) else "http"]
 
+    def client(self, request: Head, peer: str) -> str:
+        """Return the address of the client: the nearest one in X-Forwarded-For that is no trusted proxy.
+
+        Each proxy adds whom it has met at the end. So the last entry is a trusted peer's word, the one before
+        that of the proxy which the last entry names, and so on; what a client has written itself is further
+        to the front. If all are trusted it is the first.
+
+        Args:
+            request: its head.
+            peer: the peer's address, "" for a Unix socket; returned if it is not trusted, or says nothing.
+        """
+        found = peer
+        if self._peers.trusts(peer):
+            for entry in reversed(request.fields.get("HTTP_X_FORWARDED_FOR", "").split(",")):
+                address = _address(entry)
+                if not address:
+                    break  # "unknown" or a name (RFC 7239 §6): whose word the next one is nobody can say
+                found = address
+                if not self._peers.trusts(address):
+                    break
+        return found
+
     def scheme(self, request: Head) -> str:
         """Return the scheme that the fields of a trusted peer name.
 
@@ -273,6 +296,21 @@ class ForwardPolicy:
             return _PLAIN[scheme]
         # PEP 3333: SCRIPT_NAME is what comes before the "/" of PATH_INFO, so it does not end in one.
         return Forwarded(scheme, permitted.get("HTTP_SCRIPT_NAME", "").rstrip("/"), permitted)
+
+
+def _address(entry: str) -> str:
+    """Return the IP address of an entry of X-Forwarded-For, which some proxies give a port; "" for none."""
+    from ipaddress import ip_address
+
+    text = entry.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return ""
 
 
 def request_start(value: str) -> float | None:

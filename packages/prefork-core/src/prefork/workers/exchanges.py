@@ -242,9 +242,14 @@ class Exchange:
         """See `prefork.worker.Exchange`."""
         return self._owner.forward.apply(self.request, self.conn.peer.address)
 
+    def client(self) -> str:
+        """See `prefork.worker.Exchange`."""
+        return self._owner.forward.client(self.request, self.conn.peer.address)
+
     def extend_deadline(self, seconds: float) -> None:
         """See `prefork.worker.Exchange`."""
-        self.watch.extend_deadline(seconds)
+        if not self._is_over:  # else the watch is another one's
+            self.watch.extend_deadline(seconds)
 
     # The request's body
 
