@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 import socket
 import struct
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -14,7 +16,7 @@ import pytest
 from support.server import Server
 
 from prefork.testing import client
-from prefork.testing.client import read_answer
+from prefork.testing.client import Kept, read_answer, render
 from prefork.testing.waiting import until
 
 if TYPE_CHECKING:
@@ -362,3 +364,291 @@ def stands_still(server: Probe, name: str) -> bool:
         server.ask("/")
         seen.add(json.dumps(server.noted(name)))
     return len(seen) == 1
+
+
+# HTTP
+
+
+class TestScope:
+    def test_a_path_is_decoded_and_kept(self, server: Probe) -> None:
+        scope = server.scope("/caf%C3%A9/a%2Fb?q=%20")
+        assert (scope["path"], scope["raw_path"]) == ("/café/a/b", "b'/caf%C3%A9/a%2Fb'")
+        assert (scope["query_string"], scope["root_path"]) == ("b'q=%20'", "")
+        assert scope["asgi"] == {"version": "3.0", "spec_version": "2.5"}
+        assert (scope["type"], scope["http_version"], scope["method"]) == ("http", "1.1", "GET")
+        assert scope["server"] == list(server.address)
+        assert scope["client"][0] == "127.0.0.1"
+        assert scope["state"] == {"since": "start"}
+
+    def test_names_are_lower_case_and_none_has_an_underscore(self, server: Probe) -> None:
+        scope = server.scope("/", "X-Twice: 1", "X_Twice: no", "x-TWICE: 2")
+        names = ["b'host'", "b'x-twice'", "b'x-twice'"]
+        assert [name for name, _ in scope["headers"]] == names
+
+    @pytest.mark.parametrize(
+        ("options", "path", "raw_path", "root_path"),
+        [
+            ("--aio-root-path /v1/é", "/v1/é/a b", "b'/v1/%C3%A9/a%20b'", "/v1/é"),
+            ("", "/mounted/a b", "b'/mounted/a%20b'", "/mounted"),
+        ],
+    )
+    def test_the_root_path_is_part_of_the_path(
+        self, tmp_path: Path, options: str, path: str, raw_path: str, root_path: str
+    ) -> None:
+        variables = {} if options else {"SCRIPT_NAME": "/mounted"}
+        with Probe(tmp_path, options, environ=variables, ready=False) as server:
+            asked = "/a%20b" if options else "/mounted/a%20b"
+            until(lambda: "ready after" in server.log(), "the worker is ready")
+            scope = server.scope(asked)
+        assert (scope["path"], scope["raw_path"], scope["root_path"]) == (path, raw_path, root_path)
+
+    def test_a_trusted_proxy_names_the_client_and_the_scheme(self, server: Probe) -> None:
+        told = ("X-Forwarded-For: 203.0.113.9, 198.51.100.7", "X-Forwarded-Proto: https")
+        scope = server.scope("/", *told)
+        assert (scope["client"], scope["scheme"]) == (["198.51.100.7", 0], "https")
+
+    def test_the_client_can_be_the_peer(self, tmp_path: Path) -> None:
+        with Probe(tmp_path, "--aio-client peer") as server:
+            assert server.scope("/", "X-Forwarded-For: 198.51.100.7")["client"][0] == "127.0.0.1"
+
+    def test_nobody_else_names_the_client(self, tmp_path: Path) -> None:
+        with Probe(tmp_path, "--forwarded-allow-ips 192.0.2.1") as server:
+            assert server.scope("/", "X-Forwarded-For: 198.51.100.7")["client"][0] == "127.0.0.1"
+
+    def test_a_unix_socket_has_no_client(self, tmp_path: Path) -> None:
+        with Probe(tmp_path, address=str(tmp_path / "sock")) as server:
+            scope = server.scope("/")
+            assert (scope["client"], scope["server"]) == (None, None)
+            assert server.scope("/", "X-Forwarded-For: 198.51.100.7")["client"] == ["198.51.100.7", 0]
+
+
+class TestResponse:
+    def test_a_response_that_is_shorter_than_promised_breaks_off(self, server: Probe) -> None:
+        with pytest.raises(client.RequestFailed, match="cut"):
+            server.ask("/shorter")
+        server.wait_log("fewer bytes than its Content-Length")
+
+    def test_a_response_that_is_longer_than_promised_is_cut_off(self, server: Probe) -> None:
+        kept = Kept(server.address)
+        assert [kept.ask("/longer").body, kept.ask("/nocontent").body] == [b"fort", b""]
+        server.wait_log("more bytes than its Content-Length")
+
+    def test_no_response_is_a_500(self, server: Probe) -> None:
+        assert server.ask("/silent").status == 500
+        server.wait_log("the application returned, but its response has not begun")
+
+    def test_half_a_response_breaks_off(self, server: Probe) -> None:
+        with pytest.raises(client.RequestFailed, match="cut"):
+            server.ask("/begun")
+        server.wait_log("the application returned, but its response has not ended")
+
+    def test_messages_in_the_wrong_order_are_errors_that_change_nothing(self, server: Probe) -> None:
+        assert server.ask("/bodyless").body == b"fine"
+        assert "begun" in server.noted("misordered")
+
+    def test_a_body_that_is_no_bytes_does_not_leave_the_client_alone(self, server: Probe) -> None:
+        assert server.ask("/wrong").status == 500
+
+    def test_the_application_can_ask_for_the_end_of_the_connection(self, server: Probe) -> None:
+        kept = Kept(server.address)
+        answer = kept.ask("/closing")
+        assert (answer.body, answer.closing, "chunked" in answer.head) == (b"last", True, False)
+        assert kept.ended()
+
+    def test_a_head_has_the_head_only(self, server: Probe) -> None:
+        answer = server.ask("/shown", method="HEAD")
+        assert (answer.status, answer.body) == (200, b"")
+
+    def test_an_application_that_raises_cancelled_is_a_500(self, server: Probe) -> None:
+        assert server.ask("/cancelled").status == 500
+
+
+class TestClient:
+    def test_after_the_end_there_is_a_disconnect(self, server: Probe) -> None:
+        assert server.ask("/after", method="POST", body=b"x").body == b"done"
+        assert server.noted("after") == ["http.request", "http.disconnect", "http.disconnect"]
+
+    def test_a_wait_that_is_cancelled_leaves_the_body_to_others(self, server: Probe) -> None:
+        with client.connect(server.address) as sock:
+            whole = render("/impatient", "POST", b"0123456789")
+            sock.sendall(whole[:-10].replace(b"Content-Length: 10", b"Transfer-Encoding: chunked"))
+            server.noted("impatient")
+            sock.sendall(b"a\r\n0123456789\r\n0\r\n\r\n")
+            assert read_answer(sock).body == b"0123456789"
+
+    @pytest.mark.parametrize("reset", [False, True])
+    def test_an_endless_response_ends_with_its_client(self, server: Probe, reset: bool) -> None:
+        name = f"endless-{reset}"
+        sock = client.connect(server.address)
+        sock.sendall(render(f"/endless/{name}"))
+        server.noted(f"{name}-sent")
+        if reset:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+        assert server.noted(name) == "ClientDisconnected"
+        server.wait_log("(the application raised RuntimeError('as frameworks do'))")
+
+    def test_an_endless_response_to_a_head_keeps_nobody_waiting(self, server: Probe) -> None:
+        with client.connect(server.address) as sock:
+            sock.sendall(render("/endless/head", "HEAD"))
+            server.noted("head-sent")
+            assert server.ask("/").status == 200
+        assert server.noted("head") == "ClientDisconnected"
+
+    def test_a_slow_reader_makes_the_application_wait(self, server: Probe) -> None:
+        with client.connect(server.address) as sock:
+            sock.sendall(render("/endless/slow"))
+            until(lambda: stands_still(server, "slow-sent"), "the application waits")
+            assert server.noted("slow-sent") < 20_000_000
+        server.noted("slow")
+
+    def test_who_waits_for_the_client_hears_of_its_end(self, server: Probe) -> None:
+        with client.connect(server.address) as sock:
+            sock.sendall(render("/waits"))
+            assert sock.recv(1)
+        assert server.noted("waits") == "http.disconnect"
+
+
+class TestFiles:
+    def test_a_file_is_sent_by_its_path(self, server: Probe) -> None:
+        kept = Kept(server.address)
+        assert kept.ask("/file/large").body == bytes(range(256)) * 10_000
+        assert server.ask("/file/large", method="HEAD").body == b""
+        assert kept.ask("/").status == 200
+
+    @pytest.mark.parametrize(
+        ("name", "error"), [("missing", "FileNotFoundError"), ("folder", "IsADirectoryError")]
+    )
+    def test_what_is_no_file_is_an_error_of_the_application(
+        self, server: Probe, name: str, error: str
+    ) -> None:
+        assert server.ask(f"/file/{name}").status == 500
+        assert server.noted("file") == error
+        server.wait_log(error)
+
+
+class TestTasks:
+    def test_what_goes_on_behind_a_response_keeps_no_request_waiting(self, server: Probe) -> None:
+        kept = Kept(server.address)
+        assert kept.ask("/behind/back").body == b"answered"
+        assert kept.ask("/").status == 200
+        assert not server.has_noted("back")
+        server.release("back")
+        assert server.noted("back") == "finished"
+
+    def test_contexts_are_not_handed_on(self, server: Probe) -> None:
+        kept = [Kept(server.address) for _ in range(3)]
+        for turn in range(5):
+            for number, each in enumerate(kept):
+                each.send(render(f"/context?{turn}-{number}"))
+            assert {each.read().body for each in kept} == {b"nothing"}
+
+    def test_what_nobody_waits_for_is_logged(self, server: Probe) -> None:
+        before = server.workers()
+        assert server.ask("/orphan/raise").status == 200
+        until(lambda: server.ask("/").status == 200 and "nobody looks at this" in server.log(), "the error")
+        assert server.ask("/orphan/exit").status == 200
+        server.wait_log("a task of the application called sys.exit(7)")
+        assert server.workers() == before
+
+
+class TestTime:
+    def test_a_slow_request_is_shown(self, tmp_path: Path) -> None:
+        with Probe(tmp_path, "--slow-request 0.2") as server, client.connect(server.address) as sock:
+            sock.sendall(render("/hold/slowly"))
+            server.wait_log("GET /hold/slowly (in the application")
+            server.release("slowly")
+            assert read_answer(sock).body == b"released"
+
+    def test_a_request_that_takes_too_long_is_explained_unless_it_has_asked(self, tmp_path: Path) -> None:
+        options = "--request-timeout 1 --graceful-timeout 3"
+        with Probe(tmp_path, options) as server, ExitStack() as stack:
+            first = server.wait_workers(1)
+            one, other = (stack.enter_context(client.connect(server.address)) for _ in range(2))
+            one.sendall(render("/extend/patient"))
+            assert server.noted("patient-held")
+            other.sendall(render("/hold/late"))
+            server.wait_log("GET /hold/late")
+            server.wait_log("ready after", count=2)
+            server.release("patient")
+            assert read_answer(one).body == b"released"
+            until(lambda: first[0] not in server.workers(), "the late worker has gone")
+
+
+class TestStop:
+    def test_all_that_is_open_is_told(self, tmp_path: Path) -> None:
+        with Probe(tmp_path, "--graceful-timeout 20") as server:
+            talk = Talk(server, "/echo/told")
+            server.signal(signal.SIGTERM)
+            assert talk.read().close == (1001, "")
+            talk.send(closing(1001))
+            assert talk.ended()
+            assert server.noted("told") == {"type": "websocket.disconnect", "code": 1001, "reason": ""}
+            assert server.noted("lifespan") == "over"
+            assert server.wait_exit(10) == 0
+        assert "access 101 " in server.log()
+
+    def test_what_goes_on_behind_a_response_is_waited_for(self, tmp_path: Path) -> None:
+        with Probe(tmp_path) as server:
+            assert server.ask("/behind/work").body == b"answered"
+            server.signal(signal.SIGTERM)
+            server.wait_log("stopping")
+            server.release("work")
+            assert server.noted("work") == "finished"
+            assert server.noted("lifespan") == "over"
+
+    def test_the_lifespan_ends_also_when_requests_have_to(self, tmp_path: Path) -> None:
+        with Probe(tmp_path, "--graceful-timeout 2") as server, client.connect(server.address) as sock:
+            sock.sendall(render("/hold/stuck"))
+            assert server.noted("stuck-held")
+            server.signal(signal.SIGTERM)
+            assert server.noted("stuck") == "cancelled"
+            assert server.noted("lifespan") == "over"
+            server.wait_exit()
+            server.wait_log("stopped with unfinished requests: 1")
+
+    def test_a_start_that_takes_its_time_is_given_up_for_a_stop(self, tmp_path: Path) -> None:
+        with Probe(tmp_path, environ={"PROBE_LIFESPAN": "hangs"}, ready=False) as server:
+            assert server.noted("starting")
+            server.signal(signal.SIGTERM)
+            server.wait_exit(10)
+
+
+class TestLifespan:
+    def test_a_start_that_fails_is_a_failed_boot(self, tmp_path: Path) -> None:
+        with Probe(tmp_path, environ={"PROBE_LIFESPAN": "fails"}, ready=False, expect=3) as server:
+            assert server.wait_exit() == 3
+        assert server.log().count("the application could not start: the database is not there") == 1
+        assert "Traceback" not in server.log()
+
+    def test_a_start_that_does_not_end_is_explained(self, tmp_path: Path) -> None:
+        hanging = {"PROBE_LIFESPAN": "hangs"}
+        with Probe(tmp_path, "--boot-timeout 1", environ=hanging, ready=False, expect=3) as server:
+            assert server.wait_exit() == 3
+        assert "boot_timeout" in server.log()
+
+    @pytest.mark.parametrize("mode", ["auto", "on", "off"])
+    def test_an_application_may_know_none(self, tmp_path: Path, mode: str) -> None:
+        (tmp_path / "plain.py").write_text(
+            "async def app(scope, receive, send):\n"
+            "    assert scope['type'] == 'http', 'no lifespan'\n"
+            "    await send({'type': 'http.response.start', 'status': 200})\n"
+            "    await send({'type': 'http.response.body', 'body': str('state' in scope).encode()})\n"
+        )
+        expect = 3 if mode == "on" else 0
+        line = f"-k aio -w 1 --aio-lifespan {mode} plain:app"
+        with Server(tmp_path, line, ready=False, expect=expect) as server:
+            if expect:
+                assert server.wait_exit() == 3
+                assert "the application has no lifespan, and --aio-lifespan is on" in server.log()
+            else:
+                server.wait_ready()
+                assert server.ask("/").text == "False"
+                assert "lifespan" not in server.log()
+
+    def test_a_template_imports_and_the_worker_starts(self, tmp_path: Path) -> None:
+        with Probe(tmp_path, "--preload --warmup /") as server:
+            assert server.scope("/")["state"] == {"since": "start"}
+            assert "warmup" in server.log()
+            server.stop()
+            assert server.noted("lifespan") == "over"

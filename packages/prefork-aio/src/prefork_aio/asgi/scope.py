@@ -7,7 +7,7 @@ Every scope is made of new dictionaries and lists: applications write into them.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from prefork.http.forwarded import path_info
 from prefork_aio.asgi.handshake import offered
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 SPEC: Final = "2.5"
 """Of the HTTP and WebSocket messages: from 2.4 on `send` raises an OSError when the client has gone."""
+
+EXTEND_DEADLINE: Final = "prefork.extend_deadline"
+"""Under which name the application finds a function of seconds: see `prefork.worker.Exchange`. The environ of
+WSGI applications has it under the same."""
 
 _KEPT: Final = 64
 _KEPT_SIZE: Final = 2048
@@ -34,14 +38,23 @@ class Scopes:
         script_name: where it is mounted, if the path has that; "" for the root.
         state: of the lifespan; each scope gets a copy.
         sends_files: whether `http.response.pathsend` is offered.
+        asks_proxies: whether the client is whom trusted proxies name; else it is the peer.
     """
 
     def __init__(
-        self, *, root_path: str, script_name: str, state: Mapping[str, Any] | None, sends_files: bool
+        self,
+        *,
+        root_path: str,
+        script_name: str,
+        state: Mapping[str, Any] | None,
+        sends_files: bool,
+        asks_proxies: bool,
     ) -> None:
         self._root_path = root_path.rstrip("/")
+        self._raw_root = quote(self._root_path).encode("ascii")
         self._script_name = script_name.rstrip("/")
         self._state = state
+        self._asks_proxies = asks_proxies
         self._extensions: tuple[str, ...] = ("http.response.pathsend",) if sends_files else ()
         self._pairs: dict[bytes, list[tuple[bytes, bytes]]] = {}
 
@@ -54,28 +67,36 @@ class Scopes:
         request = exchange.request
         forwarded = exchange.forwarded()
         path = request.path
+        raw_path = path.encode("latin-1")
+        path = unquote(path) if "%" in path else path
         root_path = self._root_path
         script_name = forwarded.script_name or self._script_name
         if script_name:
-            path_info(path, script_name)  # raises where the path is not below it
+            path_info(request.path, script_name)  # raises where the path is not below it
             root_path = script_name
         elif root_path:
             path = root_path + path
+            raw_path = self._raw_root + raw_path
         address, port = exchange.peer
+        if self._asks_proxies and "HTTP_X_FORWARDED_FOR" in request.fields:
+            client = exchange.client()
+            if client != address:
+                address, port = client, 0
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": SPEC},
             "http_version": request.version[5:],
             "method": request.method,
             "scheme": forwarded.scheme,
-            "path": unquote(path) if "%" in path else path,
-            "raw_path": path.encode("latin-1"),
+            "path": path,
+            "raw_path": raw_path,
             "query_string": request.query.encode("latin-1"),
             "root_path": root_path,
             "headers": self._headers(request, forwarded.fields),
             "client": (address, port) if address else None,
             "server": exchange.server,
             "extensions": {name: {} for name in self._extensions},
+            EXTEND_DEADLINE: exchange.extend_deadline,
         }
         if self._state is not None:
             scope["state"] = dict(self._state)

@@ -117,6 +117,7 @@ class Server:
             script_name=os.environ.get("SCRIPT_NAME", ""),
             state=state,
             sends_files=settings.sendfile,
+            asks_proxies=self._options.aio_client == "forwarded",
         )
         return True
 

@@ -36,6 +36,12 @@ class Options(options.Options):
         "/",
         help="Where the application is mounted, if the proxy takes that off the path; / for the root.",
     )
+    aio_client: str = option(
+        kinds.choice("forwarded", "peer"),
+        "forwarded",
+        help="Whose address the scope has as the client's: forwarded, whom the proxies of forwarded_allow_ips"
+        " name in X-Forwarded-For; or peer, whoever has connected.",
+    )
     aio_websocket_max_size: int = option(
         kinds.size(1, 1 << 31),
         16 << 20,
