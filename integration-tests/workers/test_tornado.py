@@ -439,6 +439,44 @@ class Handler(RequestHandler):
         assert [int(server.ask("/").text)] == server.workers()
 
 
+def test_requests_are_forgotten(tmp_path: Path) -> None:
+    """Whatever has become of them; only the traceback of the last sys.exit() has some of one."""
+    handler = """
+import gc
+import prefork_tornado.connection
+@tornado.web.stream_request_body
+class Handler(RequestHandler):
+    async def prepare(self):
+        if self.request.path == "/raises":
+            raise ZeroDivisionError
+        if self.request.path == "/exits":
+            sys.exit(3)
+    def data_received(self, piece):
+        pass
+    async def get(self):
+        if self.request.path == "/waits":
+            await asyncio.sleep(0.2)
+        if self.request.path == "/count":
+            gc.collect()
+            kinds = (prefork_tornado.connection.Connection, RequestHandler)
+            self.write(str(sum(isinstance(found, kinds) for found in gc.get_objects())))
+    post = get
+"""
+    with serve(tmp_path, handler, "--tornado-max-body-size 1k") as server:
+        for _ in range(5):
+            server.ask("/")
+            server.ask("/?" + "a&" * 2000)
+            server.ask("/raises")
+            server.ask("/exits")
+            server.ask("/", method="POST", body=b"abc")
+            server.ask("/", method="POST", body=bytes(2000))
+            with connect(server.address) as sock:
+                sock.sendall(client.render("/", "POST", b"", "Content-Length: 70000"))
+            with connect(server.address) as sock:
+                sock.sendall(client.render("/waits"))
+        until(lambda: int(server.ask("/count").text) <= 4, "little but the request that counts")
+
+
 # The loop
 
 STARTS: Final = """

@@ -123,8 +123,12 @@ class Server:
             exchange, forwarded.scheme, self._loop, self._max_body_size, self._taken.add, self._over
         )
         self._open.add(connection)
-        delegate = self._app.start_request(connection, connection)
-        connection.hear(delegate, requests.start_line(head), requests.fields(head, forwarded))
+        try:
+            delegate = self._app.start_request(connection, connection)
+            connection.hear(delegate, requests.start_line(head), requests.fields(head, forwarded))
+        except BaseException:
+            connection.abandon()
+            raise  # prefork answers
 
     def _over(self, connection: Connection) -> None:
         self._open.discard(connection)
