@@ -133,6 +133,10 @@ class Application:
         exchange.left()
         assert not changed.is_set()
 
+    async def late(self, exchange: Exchange, changed: asyncio.Event) -> None:
+        await self.hello(exchange, changed)
+        raise ZeroDivisionError("behind it")
+
     async def taken_and_failed(self, exchange: Exchange, _changed: asyncio.Event) -> None:
         sock, _ = exchange.take_over()
         sock.close()
@@ -409,6 +413,15 @@ def test_an_application_that_raises_is_a_500(tmp_path: Path, path: str) -> None:
         eventually(lambda: worker.parts.slot.errors == 1)
         assert f"error in the application: GET {path}" in worker.parts.errors()
         assert worker.parts.access(1)[0].startswith("error 500 ")
+
+
+def test_what_an_application_raises_behind_its_response_is_logged(tmp_path: Path) -> None:
+    """Frameworks answer an error with a page of their own, and raise it then."""
+    with Running(tmp_path) as worker, worker.parts.client() as client:
+        assert client.get("/late").answer().body == b"hello"
+        eventually(lambda: "ZeroDivisionError: behind it" in worker.parts.errors())
+        assert "behind its response: GET /late" in worker.parts.errors()
+        assert client.get().answer().status == 200
 
 
 def test_a_response_that_has_begun_visibly_breaks_off(tmp_path: Path) -> None:

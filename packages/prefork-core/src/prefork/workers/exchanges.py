@@ -49,6 +49,7 @@ class Exchanges:
         soon: asked for an earlier turn than was said, in so many seconds.
 
     Attributes:
+        log: the error log.
         service: what becomes of connections.
         forward: what proxies may say.
         loop: where they are watched.
@@ -58,6 +59,7 @@ class Exchanges:
         self, ctx: WorkerContext, answer: Callable[[Exchange], object], soon: Callable[[float], object]
     ) -> None:
         self._ctx = ctx
+        self.log = ctx.log
         self._answer = answer
         self._soon = soon
         self._hooks = ctx.request_hooks
@@ -175,6 +177,15 @@ class Exchanges:
             self._ctx.slot.thread(0).add(record)
 
 
+def _again(error: ClientDisconnected) -> ClientDisconnected:
+    """Return an error anew, without the frames that it was raised through.
+
+    What is kept of it would keep those frames, and in them what the application has opened, until somebody
+    looks for garbage.
+    """
+    return type(error)(str(error), error.status)
+
+
 def _nothing() -> None:
     """Nobody is to be woken."""
 
@@ -258,7 +269,7 @@ class Exchange:
         if self._is_over:
             return b""
         if self._error is not None:
-            raise self._error
+            raise _again(self._error)
         try:
             piece = self.conn.take_body(limit)
             if piece is None and self.conn.pull_body():
@@ -305,7 +316,7 @@ class Exchange:
             return
         try:
             if self._error is not None:
-                raise self._error
+                raise _again(self._error)
             self._response.send_list((data,))
         except ClientDisconnected as error:
             self.fail(error)
@@ -329,16 +340,24 @@ class Exchange:
 
     def fail(self, error: BaseException) -> None:
         """See `prefork.worker.Exchange`."""
-        if self._is_over:
-            return
-        self._has_failed(error)
-        self._end()
+        if not self._is_over:
+            self._has_failed(error)
+            self._end()
+        elif not isinstance(error, ClientDisconnected):
+            # Frameworks answer an error first, and raise it then.
+            text = "error in the application, behind its response: %s %s"
+            self._owner.log.error(text, self.request.method, self.request.target, exc_info=error)
 
     def _has_failed(self, error: BaseException) -> None:
+        before = error.__traceback__
         try:
             raise error
         except BaseException:  # noqa: BLE001 (what is logged is the error that is handled)
             self._owner.service.failed(self.conn, error)
+        finally:
+            # A cycle through this frame, and those that have called it, would keep what the application has
+            # opened, until somebody looks for garbage.
+            error.__traceback__ = before
 
     def send(self, data: bytes) -> None:
         """Send response bytes; see `prefork.wsgi.response.Out`."""
@@ -355,7 +374,7 @@ class Exchange:
 
     def _put(self, send: Callable[[bytes], object], data: bytes) -> None:
         if self._error is not None:
-            raise self._error
+            raise _again(self._error)
         try:
             send(data)
         except ClientDisconnected as error:
@@ -450,7 +469,7 @@ class Exchange:
 
     def _is_lost(self, error: ClientDisconnected) -> Wants:
         """Note that nothing more is to be had of the client."""
-        self._error = error
+        self._error = _again(error)
         self.is_gone = True
         self._go_on(0)
         return WANTS_NOTHING
