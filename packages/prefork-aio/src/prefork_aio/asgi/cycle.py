@@ -106,7 +106,7 @@ class Cycle:
                 try:
                     message = self._take_body()
                 except ClientDisconnected as error:
-                    self._told = error
+                    self._told = error.with_traceback(None)  # whose frames have this object
                     break
                 if message is not None:
                     return message
@@ -210,7 +210,9 @@ class Cycle:
             told.args = (f"{told} (the application raised {error!r})", *told.args[1:])
             error = told
         self._stage = ENDED
+        self._told = None
         self._exchange.fail(error)
+        self._wake()
 
 
 _WORDS: Final = {

@@ -328,7 +328,8 @@ class WebSocket(asyncio.Protocol):
         self.resume_writing()
         if not self._is_over:
             self._is_over = True
-            self._exchange.left(self._error)
+            error, self._error = self._error, None  # whose frames have this object
+            self._exchange.left(error)
 
     def pause_writing(self) -> None:
         """Make the application wait: the client is behind."""
