@@ -268,6 +268,31 @@ class TestWebSocket:
         assert server.log().count("LookupError: on purpose") == before + 1
 
 
+class TestPings:
+    def test_who_answers_stays_and_who_does_not_is_left(self, tmp_path: Path) -> None:
+        with Probe(tmp_path, "--aio-websocket-ping 0.3") as server:
+            lively, silent = Talk(server, "/echo/lively"), Talk(server, "/echo/silent")
+            for _ in range(4):
+                assert lively.read() == (PING, b"")
+                lively.send(frame(PONG))
+            assert silent.read() == (PING, b"")
+            assert silent.read().close == (1011, "no answer to a ping")
+            assert server.noted("silent")["code"] == 1011
+            assert not server.has_noted("lively")
+
+    def test_any_word_is_a_sign_of_life(self, tmp_path: Path) -> None:
+        with Probe(tmp_path, "--aio-websocket-ping 0.5") as server:
+            talk = Talk(server, "/echo/wordy")
+            pings = 0
+            while pings < 4:
+                found = talk.read()
+                if found.opcode == PING:
+                    pings += 1
+                    talk.send(frame(TEXT, b"here"))
+                else:
+                    assert found == (TEXT, b"here")
+
+
 class TestHandshake:
     @pytest.mark.parametrize(
         "changed",
@@ -552,6 +577,21 @@ class TestTasks:
         assert server.workers() == before
 
 
+class TestLimit:
+    def test_a_websocket_is_one_of_the_connections(self, tmp_path: Path) -> None:
+        with Probe(tmp_path, "--worker-connections 1", ready=False) as server:
+            until(lambda: "ready after" in server.log(), "the worker is ready")
+            talk = Talk(server, "/echo")
+            with client.connect(server.address) as sock:
+                sock.sendall(render("/"))
+                talk.send(frame(TEXT, b"alone"))
+                assert talk.read().data == b"alone"
+                assert not client.is_closed(sock)
+                assert "access 200" not in server.log()
+                talk.leave()
+                assert read_answer(sock).status == 200
+
+
 class TestTime:
     def test_a_slow_request_is_shown(self, tmp_path: Path) -> None:
         with Probe(tmp_path, "--slow-request 0.2") as server, client.connect(server.address) as sock:
@@ -587,6 +627,23 @@ class TestStop:
             assert server.noted("lifespan") == "over"
             assert server.wait_exit(10) == 0
         assert "access 101 " in server.log()
+
+    def test_a_quick_stop_tells_them_too(self, tmp_path: Path) -> None:
+        with Probe(tmp_path) as server:
+            talk = Talk(server, "/echo")
+            server.signal(signal.SIGINT)
+            assert talk.read().close == (1001, "")
+            assert server.noted("lifespan") == "over"
+
+    def test_one_that_is_accepted_late_is_told_at_once(self, tmp_path: Path) -> None:
+        with Probe(tmp_path) as server, client.connect(server.address) as sock:
+            sock.sendall(opening("/late"))
+            assert server.noted("late-asked")
+            server.signal(signal.SIGTERM)
+            server.wait_log("stopping")
+            server.release("late")
+            assert sock.recv(100).startswith(b"HTTP/1.1 101 ")
+            assert sock.makefile("rb").read().endswith(b"\x88\x02" + struct.pack("!H", 1001))
 
     def test_what_goes_on_behind_a_response_is_waited_for(self, tmp_path: Path) -> None:
         with Probe(tmp_path) as server:

@@ -308,11 +308,10 @@ async def ws_late(scope: Any, receive: Any, send: Any) -> None:
     note("late-asked", True)
     await released("late")
     await receive()
-    gone = await receive()
     try:
         await send(ACCEPT)
     except OSError as error:
-        note("late", [gone, type(error).__name__])
+        note("late", [await receive(), type(error).__name__])
 
 
 async def ws_flood(scope: Any, receive: Any, send: Any) -> None:

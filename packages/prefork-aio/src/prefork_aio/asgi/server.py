@@ -124,13 +124,13 @@ class Server:
     def _turn(self) -> None:
         self._exchanges.turn()
         ctx = self._ctx
+        if not self._stops and ctx.stopping is not None:
+            self._stops = True
+            self._sockets.leave()
         if self._exchanges.ended or (self._stops and ctx.time_left() <= self._reserve):
             self._turns.end()
             if not self._done.done():
                 self._done.set_result(None)
-        elif not self._stops and ctx.stopping is not None:
-            self._stops = True
-            self._sockets.leave()
 
     async def _end(self) -> None:
         """End what still runs, then the application."""
