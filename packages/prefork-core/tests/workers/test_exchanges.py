@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from raw_client import chunked, request
 from serving import Forked
 from serving import Worker as Parts
 
+from prefork.errors import ClientDisconnected
 from prefork.hooks import Hooks
 from prefork.http.forwarded import Forwarded
 from prefork.process.scoreboard import Phase, Stage
@@ -132,6 +134,15 @@ class Application:
         sock.close()
         exchange.left()
         assert not changed.is_set()
+
+    async def garbage(self, exchange: Exchange, _changed: asyncio.Event) -> None:
+        """Answer how much of what was answered before is only found by who looks for garbage."""
+        before = [each for each in gc.get_objects() if type(each) is type(exchange)]
+        exchange.start("200 OK", [])
+        exchange.finish(str(len(before)).encode())
+        for send in (lambda: exchange.start("200 OK", []), lambda: exchange.write(b"more")):
+            with pytest.raises(ClientDisconnected, match="has ended"):
+                send()
 
     async def late(self, exchange: Exchange, changed: asyncio.Event) -> None:
         await self.hello(exchange, changed)
@@ -413,6 +424,14 @@ def test_an_application_that_raises_is_a_500(tmp_path: Path, path: str) -> None:
         eventually(lambda: worker.parts.slot.errors == 1)
         assert f"error in the application: GET {path}" in worker.parts.errors()
         assert worker.parts.access(1)[0].startswith("error 500 ")
+
+
+def test_nothing_of_what_was_answered_is_left(tmp_path: Path) -> None:
+    with Running(tmp_path) as worker, worker.parts.client() as client:
+        for _ in range(20):
+            assert client.get().answer().status == 200
+        assert int(client.get("/garbage").answer().body) < 5
+        assert client.get().answer().body == b"hello"
 
 
 def test_what_an_application_raises_behind_its_response_is_logged(tmp_path: Path) -> None:

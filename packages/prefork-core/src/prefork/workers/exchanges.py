@@ -12,7 +12,7 @@ import socket
 import threading
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from prefork.errors import ClientDisconnected
 from prefork.http.states import WRITING_DONE, WRITING_HEAD
@@ -22,6 +22,7 @@ from prefork.process.scoreboard import ThreadRecord
 from prefork.workers.loop import Loop, Lost
 from prefork.wsgi.application import send_part
 from prefork.wsgi.connection import PENDING_LIMIT
+from prefork.wsgi.response import Response
 from prefork.wsgi.serve import WANTS_CALL, WANTS_CLOSE, WANTS_NOTHING, WANTS_READ, WANTS_TURN, WANTS_WRITE
 from prefork.wsgi.takeover import SWITCHED
 from prefork.wsgi.watch import Watch
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from prefork.http.forwarded import Forwarded
     from prefork.workers.context import WorkerContext
     from prefork.wsgi.connection import Connection
-    from prefork.wsgi.response import Response
     from prefork.wsgi.serve import Wants
 
 _RECORD_SIZE: Final = 256
@@ -188,6 +188,30 @@ def _again(error: ClientDisconnected) -> ClientDisconnected:
 
 def _nothing() -> None:
     """Nobody is to be woken."""
+
+
+class _Over(Response):
+    """Stands for a response that has ended. Its connection may have the next one already."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        pass
+
+    def start(self, *_: object) -> NoReturn:
+        """Raise."""
+        raise ClientDisconnected("the response has ended")
+
+    def write(self, data: bytes) -> NoReturn:
+        """Raise."""
+        self.start(data)
+
+    def begin_raw(self, length: int | None) -> NoReturn:
+        """Raise."""
+        self.start(length)
+
+
+_OVER: Final = _Over()
 
 
 class Exchange:
@@ -386,7 +410,13 @@ class Exchange:
         self.conn.answers = None
         self._owner.loop.unpark(self.conn)
         wants = self._owner.service.ended(self.conn, self._response, self.watch)
+        self._let_go()
         self._owner.over(self, wants)
+
+    def _let_go(self) -> None:
+        """Part from who answers: each knows the other, and would wait for who looks for garbage."""
+        self.wake = _nothing
+        self._response = _OVER
 
     # Another protocol
 
@@ -412,6 +442,7 @@ class Exchange:
         self._is_over = True
         self.conn.answers = None
         self._owner.service.left(self.conn, self._response, self.watch)
+        self._let_go()
         self._owner.over(self, WANTS_CLOSE)
 
     # The client
