@@ -655,7 +655,7 @@ class TestStop:
             assert server.noted("lifespan") == "over"
 
     def test_the_lifespan_ends_also_when_requests_have_to(self, tmp_path: Path) -> None:
-        with Probe(tmp_path, "--graceful-timeout 2") as server, client.connect(server.address) as sock:
+        with Probe(tmp_path, "--graceful-timeout 3") as server, client.connect(server.address) as sock:
             sock.sendall(render("/hold/stuck"))
             assert server.noted("stuck-held")
             server.signal(signal.SIGTERM)

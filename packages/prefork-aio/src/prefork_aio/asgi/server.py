@@ -33,6 +33,9 @@ _RESERVE: Final = 1.0
 _LONGEST: Final = 86400.0
 """Seconds that stand for no limit, which not every event loop can count to."""
 
+_TICK: Final = 0.001
+"""Seconds by which a timer may be early."""
+
 _LAST: Final = 0.2
 """The same without a lifespan: tasks that are cancelled may clean up."""
 
@@ -127,6 +130,9 @@ class Server:
         if not self._stops and ctx.stopping is not None:
             self._stops = True
             self._sockets.leave()
+            # To the moment: a turn a quarter of a second later would be at the expense of the lifespan.
+            until = max(ctx.time_left() - self._reserve, 0.0) + _TICK
+            self._loop.call_later(min(until, _LONGEST), self._turns.take)
         if self._exchanges.ended or (self._stops and ctx.time_left() <= self._reserve):
             self._turns.end()
             if not self._done.done():
