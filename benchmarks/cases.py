@@ -99,6 +99,7 @@ class Case:
         name: unique.
         servers: those that can serve it and are worth the time.
         application: `module:callable`.
+        worker: a key of `servers.WORKERS`.
         target: path and query.
         correct: whether a body is the right one.
         fields: of the requests.
@@ -119,6 +120,7 @@ class Case:
     name: str
     servers: tuple[str, ...]
     application: str = "plain:hello"
+    worker: str = "gthread"
     target: str = TARGET
     correct: Callable[[bytes], bool] = HELLO
     fields: Fields = Fields.BROWSER
@@ -138,7 +140,13 @@ class Case:
     def setup(self) -> Setup:
         """What it wants of a server."""
         return Setup(
-            self.application, self.persistent, self.workers, self.threads, self.limit, self.queue_timeout
+            self.application,
+            self.worker,
+            self.persistent,
+            self.workers,
+            self.threads,
+            self.limit,
+            self.queue_timeout,
         )
 
 
@@ -188,6 +196,36 @@ overload: Final = partial(
 )
 spread: Final = partial(
     echo, "spread", servers=(*PAIR, "granian"), connections=200, measure=Measure.SPREAD, enough=3
+)
+
+
+def worker_class(
+    worker: str, peer: str, application: str, share: float | None = None, target: str = TARGET
+) -> tuple[Case, Case]:
+    """Return the cases of a worker class beside what its users have now, with connections kept and closed.
+
+    Args:
+        worker: a key of `servers.WORKERS`.
+        peer: a name of `servers.SERVERS`.
+        application: `module:callable`.
+        share: of the peer's CPU time that may be taken at most, None for whatever it is.
+        target: path and query.
+    """
+    bounds = () if share is None else (at_most("cpu_us", value=share, against=peer),)
+    made = partial(
+        Case,
+        "classes",
+        servers=("prefork", peer),
+        application=application,
+        worker=worker,
+        target=target,
+        bounds=bounds,
+    )
+    return made(f"{worker}-keepalive"), made(f"{worker}-close", persistent=False)
+
+
+idle: Final = partial(
+    echo, "crowds", measure=Measure.IDLE, limit=11_000, enough=3, bounds=(at_most("idle_bytes", value=8_192),)
 )
 
 CASES: Final = (
@@ -240,6 +278,13 @@ CASES: Final = (
         measure=Measure.SLOW,
         bounds=(at_most("p99_ratio", value=3.0), at_most("unanswered", value=0)),
     ),
+    idle("idle-10000-gevent", ("prefork", "gunicorn-gevent"), worker="gevent"),
+    idle("idle-10000-aio", ("prefork", "uvicorn"), worker="aio-uvloop", application="asgi_site:site"),
+    *worker_class("gevent", "gunicorn-gevent", "plain:hello", 1 / 3),
+    *worker_class("aiohttp-asyncio", "gunicorn-aiohttp", "aiohttp_site:app", 1.0, target="/"),
+    *worker_class("aiohttp-uvloop", "gunicorn-aiohttp-uvloop", "aiohttp_site:app", 1.0, target="/"),
+    *worker_class("aio-uvloop", "uvicorn", "asgi_site:site", 0.8, target="/"),
+    *worker_class("tornado", "gunicorn-tornado", "tornado_site:app", target="/"),
     echo(
         "fairness",
         "cpu-bound",

@@ -121,6 +121,15 @@ GROUPS: Final = {
     "workers": Group(
         "Two workers", "Two workers need both cores, so nothing is pinned.", LOADED, DRAWN, "cpu_us"
     ),
+    "classes": Group(
+        "Other worker classes",
+        "Each beside what its users have now, with an application of thirteen bytes, 16 connections and the "
+        "same event loop on both sides: gunicorn's worker classes for gevent and Tornado, those that aiohttp "
+        "has for gunicorn, and uvicorn with httptools.",
+        LOADED,
+        DRAWN,
+        "cpu_us",
+    ),
     "sleep": Group(
         "10 ms of sleep, 512 clients",
         "At most 400 requests/s for 4 threads and 3,200 for 32; what is left is how evenly clients wait.",

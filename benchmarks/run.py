@@ -168,9 +168,9 @@ def plan_of(chosen: argparse.Namespace) -> Plan:
     cases = [case for case in CASES if case.group in chosen.groups and case.name in chosen.cases]
     servers = [server for server in SERVERS if server.name in chosen.servers]
     for server in servers:
-        if server.version() is None:
-            print(f"{server.distribution} is not installed, so {server.name} is left out", flush=True)
-    installed = [server for server in servers if server.version() is not None]
+        if server.missing:
+            print(f"{', '.join(server.missing)} is not installed, so {server.name} is left out", flush=True)
+    installed = [server for server in servers if not server.missing]
     rounds, seconds = (1, 1.0) if chosen.quick else (chosen.rounds, chosen.seconds)
     return Plan(
         [case for case in cases if Plan(cases, installed, 1, 1).able(case)], installed, rounds, seconds
@@ -197,7 +197,8 @@ def fresh(plan: Plan) -> report.Results:
     load.find_wrk()
     if len(os.sched_getaffinity(0)) < 2:
         raise load.LoadError("two cores are needed: one for the server, one for the load")
-    versions = {server.distribution: str(server.version()) for server in plan.servers}
+    taking_part = {server.name: server for case in plan.cases for server in plan.able(case)}
+    versions = {name: text for each in taking_part.values() for name, text in each.versions.items()}
     settings = {"rounds": plan.rounds, "seconds": plan.seconds}
     when = datetime.now(UTC).isoformat(timespec="seconds")
     return report.Results(when, report.machine(), versions, settings, [])

@@ -7,10 +7,13 @@ It knows no case. What is special in a command stands there with its reason.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 HOST: Final = "127.0.0.1"
 BIN: Final = Path(sys.executable).parent
@@ -23,6 +26,7 @@ class Setup:
 
     Args:
         application: `module:callable` in `applications/`.
+        worker: a key of `WORKERS`: the worker class of prefork.
         persistent: whether clients keep connections open.
         workers: processes that serve.
         threads: of each worker.
@@ -31,6 +35,7 @@ class Setup:
     """
 
     application: str
+    worker: str = "gthread"
     persistent: bool = True
     workers: int = 1
     threads: int = 4
@@ -49,6 +54,8 @@ class Server:
         closing: the same for clients that do not keep connections open, if it differs.
         crowded: what is added where it must hold thousands of connections.
         shedding: what is added where a queue has a limit.
+        worker_classes: the name of a worker class → what is added for it.
+        libraries: other distributions whose version is recorded, because its worker class is theirs.
     """
 
     name: str
@@ -57,10 +64,13 @@ class Server:
     closing: tuple[str, ...] = ()
     crowded: tuple[str, ...] = ()
     shedding: tuple[str, ...] = ()
+    worker_classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    libraries: tuple[str, ...] = ()
 
     def arguments(self, setup: Setup, port: int) -> list[str]:
         """Return the command line that serves a setup on a port."""
         parts = self.command if setup.persistent else self.closing or self.command
+        parts += self.worker_classes.get(setup.worker, ())
         if setup.connections > 1_000:
             parts += self.crowded
         if setup.queue_timeout is not None:
@@ -69,12 +79,23 @@ class Server:
         module, _, name = setup.application.partition(":")
         return [part.format(**values, port=port, module=module, callable=name) for part in parts]
 
-    def version(self) -> str | None:
-        """Return the installed version, None when it is not installed."""
-        try:
-            return metadata.version(self.distribution)
-        except metadata.PackageNotFoundError:
-            return None
+    @property
+    def versions(self) -> dict[str, str]:
+        """The installed versions of its distribution and libraries."""
+        found = {name: _version(name) for name in (self.distribution, *self.libraries)}
+        return {name: version for name, version in found.items() if version is not None}
+
+    @property
+    def missing(self) -> list[str]:
+        """What of them is not installed."""
+        return [name for name in (self.distribution, *self.libraries) if name not in self.versions]
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 BIND: Final = f"--bind={HOST}:{{port}}"
@@ -88,7 +109,17 @@ GUNICORN: Final = (
     "--keep-alive=75",
     BIND,
 )
-THREADS: Final = ("--worker-class=gthread", "--threads={threads}", "--worker-connections={connections}")
+LIMIT: Final = "--worker-connections={connections}"
+THREADS: Final = ("--worker-class=gthread", "--threads={threads}", LIMIT)
+WORKERS: Final = {
+    "gthread": THREADS,
+    "gevent": ("--worker-class=gevent", LIMIT),
+    "tornado": ("--worker-class=tornado", LIMIT),
+    "aiohttp-asyncio": ("--worker-class=aiohttp", "--aio-loop=asyncio", LIMIT),
+    "aiohttp-uvloop": ("--worker-class=aiohttp", "--aio-loop=uvloop", LIMIT),
+    "aio-uvloop": ("--worker-class=aio", "--aio-loop=uvloop", LIMIT),
+}
+"""The worker classes of prefork that are measured, and on which event loop."""
 GRANIAN: Final = (
     str(BIN / "granian"),
     "--interface=wsgi",
@@ -98,6 +129,18 @@ GRANIAN: Final = (
     "--no-ws",
     "--no-log",
     "{application}",
+)
+UVICORN: Final = (
+    sys.executable,
+    "-m",
+    "uvicorn",
+    f"--host={HOST}",
+    "--port={port}",
+    "--http=httptools",
+    "--loop=uvloop",
+    "--timeout-keep-alive=75",
+    "--no-access-log",
+    "--log-level=warning",
 )
 UWSGI: Final = (
     str(BIN / "uwsgi"),
@@ -136,8 +179,9 @@ SERVERS: Final = (
     Server(
         "prefork",
         "prefork-core",
-        (*PREFORK, *THREADS, "{application}"),
+        (*PREFORK, "{application}"),
         shedding=("--queue-timeout={queue_timeout}",),
+        worker_classes=WORKERS,
     ),
     Server("prefork-sync", "prefork-core", (*PREFORK, "--worker-class=sync", "{application}")),
     Server("gunicorn-gthread", "gunicorn", (*GUNICORN, *THREADS, "{application}")),
@@ -160,6 +204,32 @@ SERVERS: Final = (
     ),
     Server("waitress", "waitress", (sys.executable, "-c", WAITRESS)),
     Server("cheroot", "cheroot", (sys.executable, "-c", CHEROOT)),
+    # What the other worker classes of prefork are measured beside.
+    Server(
+        "gunicorn-gevent",
+        "gunicorn",
+        (*GUNICORN, "--worker-class=gevent", LIMIT, "{application}"),
+        libraries=("gevent",),
+    ),
+    Server(
+        "gunicorn-tornado",
+        "gunicorn",
+        (*GUNICORN, "--worker-class=tornado", "{application}"),
+        libraries=("tornado",),
+    ),
+    Server(
+        "gunicorn-aiohttp",
+        "gunicorn",
+        (*GUNICORN, "--worker-class=aiohttp.GunicornWebWorker", "{application}"),
+        libraries=("aiohttp",),
+    ),
+    Server(
+        "gunicorn-aiohttp-uvloop",
+        "gunicorn",
+        (*GUNICORN, "--worker-class=aiohttp.GunicornUVLoopWebWorker", "{application}"),
+        libraries=("aiohttp", "uvloop"),
+    ),
+    Server("uvicorn", "uvicorn", (*UVICORN, "{application}"), libraries=("httptools", "uvloop")),
     # In C, with one thread: what a server costs when nothing of it is Python.
     Server("bjoern", "bjoern", (sys.executable, "-c", BJOERN)),
 )
