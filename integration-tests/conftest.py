@@ -25,6 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--reloads", type=int, default=2, help="of a server under load, of which some are broken"
     )
     parser.addoption("--seed", type=int, help="of what happens in test_chaos.py, to repeat it")
+    parser.addoption(
+        "--only", action="append", default=[], help="one kind of what happens there; again for one more"
+    )
     parser.addoption("--requests", type=int, default=20_000, help="of test_soak.py")
     parser.addoption("--aborts", type=int, default=2000, help="connections that test_soak.py breaks off")
 

@@ -2,7 +2,7 @@
 """Whatever operators, bugs and the machine do to a server, only what was in a killed process is lost.
 
 `nox -s chaos` runs this for minutes. What happens is planned by a seed, which the output names;
-`--seed` repeats a plan.
+`--seed` repeats a plan, and `--only NAME` leaves only some of `chaos.EVENTS` in it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import json
 import random
 import re
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 import pytest
 from support import chaos, control
+from support.application import deploy, hold, release
 from support.chaos import Chaos, Journal
 from support.server import Server
-from support.workers import UNDER_BOTH, WorkerClass
+from support.workers import SYNC, UNDER_BOTH, WorkerClass, only
 
-from prefork.testing import processes
+from prefork.testing import client, processes
 from prefork.testing.load import Load
 from prefork.testing.waiting import until
 
@@ -53,6 +55,7 @@ def test_only_what_was_in_a_killed_process_is_lost(
     """At the end counts, generations and scoreboard agree, and nothing is left over."""
     minutes = pytestconfig.getoption("--minutes")
     seed = pytestconfig.getoption("--seed") or random.randrange(1_000_000)
+    only_these = pytestconfig.getoption("--only")
     seconds = SECONDS if minutes is None else minutes * 60
     print(f"--- seed {seed}, {seconds:g} s, {worker_class.name}{', preload' if preload else ''}")
     chaos.prepare(tmp_path)
@@ -66,7 +69,7 @@ def test_only_what_was_in_a_killed_process_is_lost(
             wait_held(server)
             weight = weigh(server.pid)
             with closing, keeping:
-                happened.run(chaos.plan(seed, seconds, preload=preload))
+                happened.run(chaos.plan(seed, seconds, preload=preload, only=only_these))
                 happened.note("all is to be well again")
                 complete(happened)
             happened.check_requests()
@@ -75,7 +78,7 @@ def test_only_what_was_in_a_killed_process_is_lost(
             print(f"--- the arbiter: {weight} KiB of its own before, {weigh(server.pid)} after")
             assert weigh(server.pid) - weight < GROWTH
         except BaseException as error:
-            happened.print_timeline(seed)
+            happened.print_evidence(seed)
             print(f"--- {error!r}")  # pytest says so at the end of the session, which may be far away
             raise
         happened.print_counts()
@@ -83,6 +86,28 @@ def test_only_what_was_in_a_killed_process_is_lost(
     for path in (*happened.logs("error.log*"), *tmp_path.glob("server-*.log")):
         text = path.read_text()
         assert not [never for never in NEVER if never in text], text
+
+
+@only(SYNC)
+def test_an_arbiter_is_known_that_takes_over_just_when_its_workers_are_killed(tmp_path: Path) -> None:
+    """`preforkctl upgrade` exits with 1 then, and yet the old one has gone."""
+    chaos.prepare(tmp_path)
+    chaos.settle(tmp_path, timeout=0)  # the request that is held may be held for long
+    with Server(tmp_path, f"-w {WORKERS} {chaos.FLAGS} app:app") as server, ExitStack() as stack:
+        happened = Chaos(server, ())
+        held = stack.enter_context(hold(server, "1"))
+        happened.upgrade(random.Random())
+        until(lambda: "handing over" in str(control.ask(tmp_path, "status")["upgrade"]), "a ready successor")
+        deploy(tmp_path, boot="os._exit(9)")  # nobody comes in the place of those who are killed
+        successor = int((tmp_path / "server.pid.2").read_text())
+        for worker in processes.children(successor):
+            happened.custody.kill(worker.pid)
+        release(server, "1")
+        assert client.read_answer(held).status == 200
+        assert server.wait_exit() == 0
+        happened.reload(random.Random(1))
+        assert server.pid == successor
+        control.wait_status(server, pid=successor, ready=WORKERS)
 
 
 def complete(happened: Chaos) -> None:

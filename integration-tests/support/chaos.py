@@ -13,6 +13,7 @@ import heapq
 import json
 import os
 import random
+import re
 import resource
 import time
 from collections import Counter
@@ -28,7 +29,7 @@ from support.application import deploy
 from support.custody import Custody
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from random import Random
 
     from prefork.testing.client import Answer
@@ -105,9 +106,13 @@ _WORKER: Final = "prefork: worker"
 _LOOK: Final = 0.25
 _UPGRADE: Final = 60.0
 """Seconds: more than three times boot_timeout, and graceful_timeout."""
+_WITHOUT_WORKERS: Final = re.compile(r"arbiter (\d+) has taken over, and none of its workers is ready")
+"""What `preforkctl upgrade` says when it exits with 1 though there is another arbiter now."""
 _NONE: Final = 3
 """Descriptors that a process may have: the standard streams. Others stay open, but there are no new ones."""
 _SHOWN: Final = 10
+_LAST: Final = 500
+"""Lines of the error log that are printed when something went wrong: of about the last ten seconds."""
 _NEAR: Final = 4.0
 """Seconds before a loss in which what has happened may explain it."""
 
@@ -156,10 +161,18 @@ class Event(NamedTuple):
     """Whether it can only happen to a server with a template."""
 
 
-def plan(seed: int, seconds: float, *, preload: bool) -> list[Step]:
-    """Return what happens in some seconds; the same for the same arguments."""
+def plan(seed: int, seconds: float, *, preload: bool, only: Collection[str] = ()) -> list[Step]:
+    """Return what happens in some seconds; the same for the same arguments.
+
+    Args:
+        seed: of all that is decided by chance.
+        seconds: how long it goes on.
+        preload: whether the server has a template.
+        only: names of events, when there are to be no others.
+    """
     dice = random.Random(seed)
-    bag = [event for event in EVENTS for _ in range(event.often) if preload or not event.with_preload]
+    possible = [event for event in EVENTS if preload or not event.with_preload]
+    bag = [event for event in possible if not only or event.name in only for _ in range(event.often)]
     steps: list[Step] = []
     at = 0.3
     while at < seconds:
@@ -183,6 +196,8 @@ class Chaos:
         self.loads = loads
         self.custody = Custody()
         self.counts: Counter[str] = Counter()
+        self.upgrades: Counter[str] = Counter()
+        """What became of each."""
         self._timeline: list[tuple[float, str]] = []
         self._due: list[tuple[float, int, str, Callable[[], str | None]]] = []
         self._version = 1
@@ -295,20 +310,25 @@ class Chaos:
         """Wait until an upgrade has succeeded or failed, and know who the arbiter is."""
         out, err = self._upgrade.communicate(timeout=_UPGRADE)
         self._busy.discard("upgrade")
-        if self._upgrade.returncode != 0:
-            return str(err.strip())
-        self.server.follow(json.loads(out)["pid"])
-        return f"{self.server.pid} is the arbiter"
+        if self._upgrade.returncode == 0:
+            self.upgrades["done"] += 1
+            self.server.follow(json.loads(out)["pid"])
+            return f"{self.server.pid} is the arbiter"
+        over = _WITHOUT_WORKERS.search(err)
+        self.upgrades["failed" if over is None else "done, all new workers just killed"] += 1
+        if over is not None:
+            self.server.follow(int(over[1]))
+        return str(err.strip())
 
     def _signal(self, number: Signals) -> None:
         """Send the arbiter a signal; if an upgrade has just replaced it, the new one."""
-        if "upgrade" in self._busy and not self.server.is_running:
+        if "upgrade" in self._busy:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.server.pid, number)
+            if self.server.is_running:  # else it has gone meanwhile, and may have heard nothing
+                return
             self.note(f"    the upgrade: {self._end_upgrade()}")
-        try:
-            self.server.signal(number)
-        except ProcessLookupError:
-            self.note(f"    the upgrade: {self._end_upgrade()}")
-            self.server.signal(number)
+        self.server.signal(number)
 
     # How many there are
 
@@ -572,26 +592,33 @@ class Chaos:
             if at - _NEAR < when < at + 0.5:
                 print(f"    {_clock(when)} {text}")
         if pid:
-            for line in self._log_lines(pid)[-_SHOWN:]:
+            lines = [line for line in self._log_lines() if f"worker {pid} " in line or f"[{pid}]" in line]
+            for line in lines[-_SHOWN:]:
                 print(f"    log: {line}")
 
-    def _log_lines(self, pid: int) -> list[str]:
-        lines = [line for path in self.logs("error.log*") for line in path.read_text().splitlines()]
-        return sorted(line for line in lines if f"worker {pid} " in line or f"[{pid}]" in line)
+    def _log_lines(self) -> list[str]:
+        """Return the error log, one file after the other."""
+        paths = sorted(self.logs("error.log*"), key=lambda path: path.stat().st_mtime)
+        return [line for path in paths for line in path.read_text().splitlines()]
 
     def logs(self, pattern: str) -> list[Path]:
         """Return all files of a log that there were."""
         return [path for path in self.folder.glob(f"logs*/{pattern}") if not path.is_symlink()]
 
-    def print_timeline(self, seed: int) -> None:
-        """Print all that has happened."""
+    def print_evidence(self, seed: int) -> None:
+        """Print all that has happened, and the end of what the server has said of it."""
         print(f"--- seed {seed}:")
         for when, text in self._timeline:
             print(f"    {_clock(when)} {text}")
+        lines = self._log_lines()
+        print(f"--- the last of {len(lines)} lines of the error log; all of them are in {self.folder}:")
+        for line in lines[-_LAST:]:
+            print(f"    {line}")
 
     def print_counts(self) -> None:
         """Print how often what has happened."""
         print(f"--- {sum(self.counts.values())} events, {dict(sorted(self.counts.items()))}")
+        print(f"--- upgrades: {dict(self.upgrades)}")
 
 
 class Journal:

@@ -13,6 +13,7 @@ from support import workers
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from signal import Signals
 
 _OF_ITS_OWN: Final = 2
 """Sockets of an idle worker: the listener, and its end of the channel to the arbiter."""
@@ -53,6 +54,12 @@ class Server(kit.Server):
     def follow(self, daemon: int) -> None:
         """Take another process for the arbiter from now on."""
         self._daemon = daemon
+
+    def signal(self, number: Signals, *, to_all: bool = False) -> None:
+        """Send the arbiter a signal, or all processes of the server."""
+        if self._daemon is not None:  # with which code it has ended nobody knows
+            assert self.is_running, f"arbiter {self._daemon}, which the test follows, has ended"
+        super().signal(number, to_all=to_all)
 
     def templates(self) -> list[int]:
         """Return the pids of the templates that run."""
