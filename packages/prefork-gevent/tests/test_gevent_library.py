@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
 import gevent
+import gevent.event
 import gevent.select
 import pytest
 
@@ -29,6 +31,13 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 def library() -> Gevent:
     return Gevent(logging.getLogger("test"))
+
+
+def block(seconds: float) -> None:
+    """Let nobody else run."""
+    until = monotonic() + seconds
+    while monotonic() < until:
+        pass
 
 
 def test_a_function_is_called_as_soon_as_its_greenlet_waits() -> None:
@@ -103,6 +112,29 @@ def test_who_waits_again_and_again_is_woken_by_the_descriptor_whichever_greenlet
         os.write(write, letter)
         greenlet.join(20.0)
         assert got == [letter]
+
+
+def test_who_has_come_back_is_not_woken_again(pipe: tuple[int, int]) -> None:
+    """gevent leaves callbacks for later when others take longer than the switch interval: then a descriptor is first.
+
+    It looks whether they do after each 50 of them.
+    """
+    read, write = pipe
+    os.write(write, b".")
+    wait = library().waits_for(read)
+    elsewhere = gevent.event.Event()
+
+    def other() -> None:
+        wait(0.0)
+        assert not elsewhere.wait(0.05)  # an error, if it is woken by what it has waited for before
+
+    greenlet = gevent.Greenlet(other)
+    loop = gevent.get_hub().loop
+    loop.run_callback(greenlet.switch)
+    for _ in range(60):
+        loop.run_callback(block, sys.getswitchinterval() / 10)
+    greenlet.join(20.0)
+    greenlet.get(block=False)
 
 
 def test_what_a_greenlet_raises_is_logged_and_its_end_is_not(caplog: pytest.LogCaptureFixture) -> None:

@@ -103,9 +103,9 @@ class _Waits:
     def wait(self, timeout: float) -> None:
         """Wait until the descriptor can be read, or time is up, or a little earlier."""
         switch = gevent.getcurrent().switch
-        timer = None
+        timer = callback = None
         if not timeout:
-            self._hub.loop.run_callback(switch)
+            callback = self._hub.loop.run_callback(switch)
         elif timeout < _TICK:
             timer = self._hub.loop.timer(timeout)
             timer.start(switch)
@@ -116,6 +116,8 @@ class _Waits:
         finally:
             self._waiting = None
             self._io.stop()
+            if callback is not None:
+                callback.stop()  # the descriptor may have been first
             if timer is not None:
                 timer.stop()
                 timer.close()
