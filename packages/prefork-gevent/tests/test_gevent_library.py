@@ -115,9 +115,9 @@ def test_who_waits_again_and_again_is_woken_by_the_descriptor_whichever_greenlet
 
 
 def test_who_has_come_back_is_not_woken_again(pipe: tuple[int, int]) -> None:
-    """gevent leaves callbacks for later when others take longer than the switch interval: then a descriptor is first.
+    """A descriptor can be first when other callbacks take longer than the switch interval.
 
-    It looks whether they do after each 50 of them.
+    gevent looks whether they do after each 50 of them, and leaves the others for its next turn.
     """
     read, write = pipe
     os.write(write, b".")
