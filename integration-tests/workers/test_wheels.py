@@ -34,8 +34,8 @@ ELSEWHERE: Final = "import os, sys; os.execv(sys.executable, [sys.executable, *s
 class Environment:
     """A virtual environment with prefork-core.
 
-    What our packages need of others is copied from where the tests run, so that nothing has to be fetched. pip
-    checks whether that is what our wheels ask for.
+    What our packages need of others is copied from where the tests run, so that nothing has to be fetched.
+    Whether that is what our wheels ask for is checked by pip.
 
     Args:
         folder: where to make it.
