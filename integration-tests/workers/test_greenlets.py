@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,8 +20,9 @@ from support.workers import GREEN, present
 
 from prefork.testing import client
 from prefork.testing.client import read_answer
+from prefork.testing.load import Load
 from prefork.testing.server import bind_text
-from prefork.testing.waiting import until
+from prefork.testing.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,6 +106,28 @@ def test_a_request_that_waits_for_too_long_is_explained_and_its_worker_replaced(
         server.wait_log("ready after", count=2)
         assert server.ask("/").status == 200
         until(lambda: stuck not in server.workers(), "the stuck worker has gone")
+
+
+def test_requests_that_end_at_once_are_all_logged_to_a_pipe(tmp_path: Path) -> None:
+    """To write a line is no moment to wait: the next greenlet would be in the middle of the same."""
+    deploy(tmp_path, request="time.sleep(0.003)")
+    fifo = tmp_path / "access.log"
+    os.mkfifo(fifo)
+    lines: list[str] = []
+
+    def read() -> None:
+        with fifo.open() as pipe:
+            lines.extend(pipe)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    flags = "--access-logfile access.log --access-logformat %(U)s"
+    with Server(tmp_path, f"-w 1 {flags} app:app") as server, Load(server.address, clients=30) as load:
+        load.wait(500)
+        load.finish()
+        load.check()
+    reader.join(PATIENCE)
+    assert len([line for line in lines if line != "/ready\n"]) == load.answered
 
 
 BLOCKS: Final = """\

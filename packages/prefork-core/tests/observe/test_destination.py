@@ -52,6 +52,25 @@ def fill(fd: int) -> None:
             pass
 
 
+def test_lines_are_written_without_what_is_put_into_the_place_of_os_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With eventlet that lets other greenlets run, and two of them may not write to one pipe."""
+
+    def waits(_fd: int, _data: bytes) -> int:
+        raise AssertionError("a greenlet waits in the middle of a response")
+
+    monkeypatch.setattr(os, "write", waits)
+    read, write = os.pipe()
+    open_stream(write).write(b"to a pipe\n")
+    assert os.read(read, 100) == b"to a pipe\n"
+    os.close(read)
+    os.close(write)
+    log = tmp_path / "log"
+    open_file(log).write(b"to a file\n")
+    assert log.read_bytes() == b"to a file\n"
+
+
 def test_a_line_is_appended_to_what_is_there(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"old\n")

@@ -22,6 +22,10 @@ from prefork.errors import ConfigError
 _poll: Final = select.poll
 """Looked up before a library of greenlets takes it out of the module."""
 
+write_now: Final = os.write
+"""Looked up before a library of greenlets puts a function there that waits while other greenlets run: a line
+is written in the middle of what must not be interrupted, and two at once on a pipe are an error to it."""
+
 MODE: Final = 0o640
 """Of new log files: they hold addresses and URLs, which are nobody else's business."""
 
@@ -200,7 +204,7 @@ class Destination:
             self._write_again(line, loss)
             return
         try:
-            written = os.write(self._fd, line)
+            written = write_now(self._fd, line)
         except BlockingIOError:
             written = 0
         except OSError as error:
@@ -217,7 +221,7 @@ class Destination:
         deadline = time.monotonic() + patience
         while done < len(data):
             try:
-                done += os.write(self._fd, data[done:])
+                done += write_now(self._fd, data[done:])
             except BlockingIOError as error:
                 left = deadline - time.monotonic()
                 if left <= 0 or not writable(self._fd, left):

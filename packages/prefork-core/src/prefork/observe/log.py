@@ -99,7 +99,7 @@ class _Complaints:
         stderr = destination.identity(_STDERR)
         if stderr is not None and stderr not in told and destination.writable(_STDERR, 0.0):
             with contextlib.suppress(OSError):  # nobody is left to tell
-                os.write(_STDERR, line)
+                destination.write_now(_STDERR, line)
 
 
 def _reopen_handler(handler: logging.FileHandler) -> OSError | None:
