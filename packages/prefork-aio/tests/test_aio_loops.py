@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
 import uvloop
+from serving import Forked
 
 from prefork_aio import loops
 
@@ -123,3 +125,22 @@ def test_what_refuses_to_end_is_left_behind(loop: asyncio.AbstractEventLoop) -> 
     loops.close(loop, within=0.05)
     assert loop.is_closed()
     assert not kept[0].done()
+
+
+@pytest.mark.parametrize("name", ["asyncio", "uvloop"])
+def test_without_descriptors_a_worker_ends_all_the_same(name: str) -> None:
+    """For uvloop needs two each time that it begins to run."""
+
+    async def serve() -> None:
+        await asyncio.sleep(0)
+
+    def life() -> int:
+        loop = loops.make(name, LOG)
+        loops.run(loop, serve(), LOG)
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        loops.close(loop)
+        return 0
+
+    with Forked(life) as worker:
+        assert worker.status() == 0

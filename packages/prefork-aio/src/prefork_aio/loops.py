@@ -82,9 +82,11 @@ def close(loop: asyncio.AbstractEventLoop, within: float = FAREWELL) -> None:
         loop.run_until_complete(_end_all(within))
     except SystemExit:
         pass  # of a task that was cancelled
+    except OSError:
+        return  # uvloop needs two descriptors to run. If there are none it cannot be closed after that either
     finally:
         asyncio.set_event_loop(None)
-        loop.close()
+    loop.close()
 
 
 async def _end_all(within: float) -> None:
