@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,23 @@ def pipe() -> Iterator[tuple[int, int]]:
     yield ends
     for end in ends:
         os.close(end)
+
+
+def test_a_signal_waits_for_the_end_of_the_patch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its handler raises ends the boot of a worker; eventlet would print it and go on."""
+    happened: list[str] = []
+
+    def patch() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        happened.append("patched")
+
+    monkeypatch.setattr(eventlet, "monkey_patch", patch)
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: happened.append("told to end"))
+    try:
+        library.patch()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert happened == ["patched", "told to end"]
 
 
 def test_a_function_is_called_as_soon_as_its_greenlet_waits() -> None:

@@ -418,15 +418,20 @@ def test_a_failing_worker_exit_is_told_and_changes_nothing(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_a_signal_while_it_boots_ends_it_without_complaint(tmp_path: Path, number: signal.Signals) -> None:
-    source = """
+@pytest.mark.parametrize(
+    "careless",
+    ["except Exception: pass", "except: pass", "except BaseException as error: raise ValueError from error"],
+)
+def test_a_signal_while_it_boots_ends_it_without_complaint(
+    tmp_path: Path, number: signal.Signals, careless: str
+) -> None:
+    source = f"""
     import pathlib, time
     (pathlib.Path(__file__).parent / "importing").touch()
     try:
         time.sleep(30)
-    except Exception:
-        pass  # a careless import
-    app = None
+    {careless}
+    def app(environ, start_response): ...
     """
     with Process(tmp_path, source, hooks=("worker_exit",)) as process:
         eventually((tmp_path / "importing").exists)

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 with warnings.catch_warnings():
     # Its own word on its end is for whoever starts a server, who gets it from prefork, once.
@@ -18,13 +19,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+_ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+"""Signals that end a boot by what their handlers raise."""
+
+
 class _TimeIsUp(Exception):
     """Ends a wait."""
 
 
 def patch() -> None:
     """Make the standard library cooperative."""
-    eventlet.monkey_patch()
+    # It looks at every object there is, and would print whatever a handler raises meanwhile, and go on.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        eventlet.monkey_patch()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Eventlet:

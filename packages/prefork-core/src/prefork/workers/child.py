@@ -103,6 +103,8 @@ class Child:
         self._arbiter = os.getppid() if arbiter is None else arbiter
         self._context: WorkerContext | None = None
         self._booting = True
+        self._is_stopped = False
+        """Whether it was told to end while it booted."""
 
     def run(self) -> int:
         """Live; return the exit status."""
@@ -120,7 +122,10 @@ class Child:
             return ExitCode.OK
         except (Exception, SystemExit) as error:  # noqa: BLE001 (hooks, plugin code, the application)
             self._booting = False
-            return booting.failed(error, self._logs, "worker")
+            # An import may have made this of what was raised to end it.
+            return ExitCode.OK if self._is_stopped else booting.failed(error, self._logs, "worker")
+        if self._is_stopped:
+            return ExitCode.OK  # and the import has caught even that
         try:
             self._type().run(context)
         except (Exception, SystemExit) as error:  # noqa: BLE001 (plugin code)
@@ -195,6 +200,7 @@ class Child:
         if self._context is not None:
             self._context.order(reason)
         elif self._booting:
+            self._is_stopped = True
             raise _StoppedInBoot  # nobody is served here yet
 
     def _on_usr1(self, _number: int, _frame: FrameType | None) -> None:
