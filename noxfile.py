@@ -282,7 +282,7 @@ def race(session: nox.Session) -> None:
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Have all go wrong at random for five minutes a shape: `nox -s chaos -- --minutes N --seed N`."""
+    """Have all go wrong at random five minutes a shape: `nox -s chaos -- --minutes N --seed N -k gevent`."""
     run_for_long(session, ["test_chaos.py"], "--minutes=5")
 
 

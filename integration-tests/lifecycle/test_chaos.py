@@ -13,20 +13,22 @@ import re
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from support import chaos, control
 from support.application import deploy, hold, release
-from support.chaos import Chaos, Journal
+from support.chaos import Chaos
+from support.journal import Journal
 from support.server import Server
-from support.workers import SYNC, UNDER_BOTH, WorkerClass, only
+from support.workers import BUILT_IN, OF_PACKAGES, WorkerClass, present
 
 from prefork.testing import client, processes
 from prefork.testing.load import Load
 from prefork.testing.waiting import until
 
-pytestmark = UNDER_BOTH
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SECONDS: Final = 2.0
 """Of chaos in CI, for each of four shapes."""
@@ -48,6 +50,21 @@ NEVER: Final = (
 LEFT: Final = re.compile(r"app\.py|prefork\.conf\.py|logs(\.\d+)?|journal-\d+-\d+|server-\w+\.log")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Have the long form under the worker classes of all packages, too."""
+    if metafunc.function is test_only_what_was_in_a_killed_process_is_lost:
+        is_long = metafunc.config.getoption("--minutes") is not None
+        found = (*BUILT_IN, *OF_PACKAGES) if is_long else BUILT_IN
+        metafunc.parametrize("worker_class", found, indirect=True, ids=lambda each: each.name)
+
+
+@pytest.fixture(scope="module")
+def worker_class(request: pytest.FixtureRequest) -> Iterator[WorkerClass]:
+    """Run the servers of a test under a worker class; see `support.workers`."""
+    with present(request.param) as found:
+        yield found
+
+
 @pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
 def test_only_what_was_in_a_killed_process_is_lost(
     tmp_path: Path, preload: bool, worker_class: WorkerClass, pytestconfig: pytest.Config
@@ -58,12 +75,12 @@ def test_only_what_was_in_a_killed_process_is_lost(
     only_these = pytestconfig.getoption("--only")
     seconds = SECONDS if minutes is None else minutes * 60
     print(f"--- seed {seed}, {seconds:g} s, {worker_class.name}{', preload' if preload else ''}")
-    chaos.prepare(tmp_path)
+    chaos.prepare(tmp_path, worker_class.interface)
     flags = f"-w {WORKERS} {chaos.FLAGS}{' --preload' if preload else ''}"
     with Server(tmp_path, f"{flags} app:app") as server:
         closing = Load(server.address, clients=CLIENTS, interval=ASKS_AGAIN)
         keeping = Load(server.address, clients=CLIENTS, interval=ASKS_AGAIN, keep=True, first=CLIENTS)
-        happened = Chaos(server, (closing, keeping))
+        happened = Chaos(server, (closing, keeping), worker_class.interface)
         try:
             complete(happened)
             wait_held(server)
@@ -88,12 +105,11 @@ def test_only_what_was_in_a_killed_process_is_lost(
         assert not [never for never in NEVER if never in text], text
 
 
-@only(SYNC)
 def test_an_arbiter_is_known_that_takes_over_just_when_its_workers_are_killed(tmp_path: Path) -> None:
     """`preforkctl upgrade` exits with 1 then, and yet the old one has gone."""
     chaos.prepare(tmp_path)
     chaos.settle(tmp_path, timeout=0)  # the request that is held may be held for long
-    with Server(tmp_path, f"-w {WORKERS} {chaos.FLAGS} app:app") as server, ExitStack() as stack:
+    with Server(tmp_path, f"-k sync -w {WORKERS} {chaos.FLAGS} app:app") as server, ExitStack() as stack:
         happened = Chaos(server, ())
         held = stack.enter_context(hold(server, "1"))
         happened.upgrade(random.Random())
@@ -135,6 +151,7 @@ def check_agreement(happened: Chaos, threads: int) -> None:
     assert json.loads(happened.ask_status("/status").body)["requests"] == status["requests"]
     # A request that is in hand when its worker is killed is begun, and never finished.
     begun = Journal(folder).begun_under(server.pid)
+    threads = min(threads, CLIENTS * 2)
     assert begun - threads * len(happened.custody.killed) <= status["requests"] <= begun
     kills = {why: count for why, count in status["kills"].items() if count}
     print(f"--- {status['requests']} of {begun} finished, {status['generation']} generations, kills: {kills}")

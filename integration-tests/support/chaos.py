@@ -2,8 +2,8 @@
 """What is done to a server at random, and the account of what became of each request meanwhile.
 
 `EVENTS` is the table of what can happen; a seed makes a plan of it, and the same seed the same plan.
-The application writes each request into a journal of its process when it begins. So a request that has
-no answer was in a process that was killed, which `custody` knows, or the server has lost it.
+The application writes each request into a journal of its process when it begins, see `journal`. So a request
+that has no answer was in a process that was killed, which `custody` knows, or the server has lost it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prefork.testing import client, processes
 from prefork.testing.waiting import until
-from support import control
-from support.application import deploy
+from support import control, workers
 from support.custody import Custody
+from support.journal import HOOK, Journal, deploy, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -75,33 +75,6 @@ WRONG: Final = (
 BROKEN: Final = ("raise RuntimeError('broken')", "os._exit(9)", "sys.exit(1)", "this is no Python", "del app")
 """Lines that make the application one that cannot be loaded."""
 
-_HOOK: Final = """
-def post_worker_init(worker):
-    import sys
-    sys.modules["app"].journal(worker.ppid)
-"""
-_BOOT: Final = """\
-kept = []
-journals = {}
-
-
-def journal(arbiter):
-    pid = os.getpid()
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    journals[pid] = os.open(f"journal-{arbiter}-{pid}", flags, 0o600)
-
-
-def begin(path):
-    os.write(journals[os.getpid()], path.encode() + b"\\n")
-    number = int(path.split("/")[2]) if path != "/ready" else 0
-    if number % 7 == 3:
-        time.sleep(0.02)
-    elif number % 3 == 1:
-        time.sleep(0.003)
-    if len(kept) < 1200:
-        kept.append(b"x" * 40960)
-"""
-_READY: Final = "/ready"
 _WORKER: Final = "prefork: worker"
 _LOOK: Final = 0.25
 _UPGRADE: Final = 60.0
@@ -120,24 +93,14 @@ _NEAR: Final = 4.0
 def settle(folder: Path, *lines: str, **settings: object) -> None:
     """Write the configuration with some settings and lines more, at once."""
     assignments = [f"{name} = {value!r}" for name, value in {**SETTINGS, **settings}.items()]
-    _write(folder / "prefork.conf.py", "\n".join([*assignments, _HOOK, *lines, ""]))
+    write(folder / "prefork.conf.py", "\n".join([*assignments, HOOK, *lines, ""]))
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, interface: str = workers.WSGI) -> None:
     """Put into a folder what a server needs that is to see chaos."""
     (folder / "logs").mkdir()
     settle(folder)
-    _deploy(folder, 1)
-
-
-def _deploy(folder: Path, number: int) -> None:
-    deploy(folder, f"v{number}", boot=_BOOT, request="begin(path)")
-
-
-def _write(path: Path, text: str) -> None:
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.write_text(text)
-    os.replace(fresh, path)
+    deploy(folder, "v1", interface)
 
 
 class Step(NamedTuple):
@@ -188,12 +151,14 @@ class Chaos:
     Args:
         server: the server; its folder was prepared.
         loads: the clients who ask it meanwhile, all numbered differently.
+        interface: of its applications.
     """
 
-    def __init__(self, server: Server, loads: Sequence[Load]) -> None:
+    def __init__(self, server: Server, loads: Sequence[Load], interface: str = workers.WSGI) -> None:
         self.server = server
         self.folder = server.folder
         self.loads = loads
+        self._interface = interface
         self.custody = Custody()
         self.counts: Counter[str] = Counter()
         self.upgrades: Counter[str] = Counter()
@@ -256,9 +221,12 @@ class Chaos:
 
     def renew(self, **settings: object) -> None:
         """Put a new version of the application, and a configuration, in the place of what is there."""
-        self._version += 1
-        _deploy(self.folder, self._version)
+        self._deploy()
         settle(self.folder, **settings)
+
+    def _deploy(self) -> None:
+        self._version += 1
+        deploy(self.folder, f"v{self._version}", self._interface)
 
     def reload_broken_application(self, dice: Random) -> str | None:
         """Reload an application that cannot be loaded."""
@@ -266,15 +234,14 @@ class Chaos:
             return None
         how = dice.choice(BROKEN)
         text = (self.folder / "app.py").read_text()
-        _write(self.folder / "app.py", f"{text}\n{how}\n")
+        write(self.folder / "app.py", f"{text}\n{how}\n")
         self._signal(SIGHUP)
         self.later(dice.uniform(0.3, 2), "good code again", self._mend_application)
         return how
 
     def _mend_application(self) -> None:
         self._busy.discard("application")
-        self._version += 1
-        _deploy(self.folder, self._version)
+        self._deploy()
 
     def reload_wrong_configuration(self, dice: Random) -> str | None:
         """Reload a configuration that cannot be used."""
@@ -619,32 +586,6 @@ class Chaos:
         """Print how often what has happened."""
         print(f"--- {sum(self.counts.values())} events, {dict(sorted(self.counts.items()))}")
         print(f"--- upgrades: {dict(self.upgrades)}")
-
-
-class Journal:
-    """What the application has begun, by process.
-
-    Args:
-        folder: where it ran.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._files = sorted(folder.glob("journal-*"))
-        self.count = sum(line != _READY for path in self._files for line in path.read_text().splitlines())
-        """Requests of clients, that is without those that asked whether the server is ready."""
-
-    def begun_under(self, arbiter: int) -> int:
-        """Return how many requests workers of an arbiter have begun."""
-        ours = (path for path in self._files if path.name.startswith(f"journal-{arbiter}-"))
-        return sum(path.read_bytes().count(b"\n") for path in ours)
-
-    def find(self, paths: set[str]) -> dict[str, int]:
-        """Return which process has begun a request, for those of some that any has."""
-        found = {}
-        for path in self._files:
-            pid = int(path.name.rpartition("-")[2])
-            found.update(dict.fromkeys(paths & set(path.read_text().splitlines()), pid))
-        return found
 
 
 def _children(pid: int) -> list[int]:

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
+WSGI: Final = "WSGI"
+ASGI: Final = "ASGI"
+WEB: Final = "aiohttp.web"
+
+
 class WorkerClass(NamedTuple):
     """A worker class."""
 
@@ -20,6 +25,8 @@ class WorkerClass(NamedTuple):
     """How many requests one worker has in the application at once."""
     variables: Mapping[str, str]
     """What the environment tells a server; a command line that says something else has precedence."""
+    interface: str = WSGI
+    """Of the applications that it is tried with."""
 
 
 SYNC: Final = WorkerClass("sync", 1, {})  # the default
@@ -28,7 +35,10 @@ BUILT_IN: Final = (SYNC, GTHREAD)
 GEVENT: Final = WorkerClass("gevent", 1000, {"PREFORK_WORKER_CLASS": "gevent"})
 EVENTLET: Final = WorkerClass("eventlet", 1000, {"PREFORK_WORKER_CLASS": "eventlet"})
 GREEN: Final = (GEVENT, EVENTLET)
-AIOHTTP: Final = WorkerClass("aiohttp", 1000, {"PREFORK_WORKER_CLASS": "aiohttp"})
+TORNADO: Final = WorkerClass("tornado", 4, {"PREFORK_WORKER_CLASS": "tornado", "PREFORK_THREADS": "4"})
+AIOHTTP: Final = WorkerClass("aiohttp", 1000, {"PREFORK_WORKER_CLASS": "aiohttp"}, WEB)
+AIO: Final = WorkerClass("aio", 1000, {"PREFORK_WORKER_CLASS": "aio"}, ASGI)
+OF_PACKAGES: Final = (*GREEN, TORNADO, AIOHTTP, AIO)
 
 UNDER_BOTH: Final = pytest.mark.usefixtures("worker_class")
 """Runs a test, or a module's, under every built-in worker class."""
