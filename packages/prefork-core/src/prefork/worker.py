@@ -184,7 +184,7 @@ class Arrival(Protocol):
 
     @property
     def sock(self) -> socket.socket:
-        """The connected socket, non-blocking. The worker closes it."""
+        """The connected socket, in blocking mode, which event loops change. The worker closes it."""
 
     @property
     def address(self) -> str:
@@ -206,7 +206,7 @@ class Arrival(Protocol):
         """Say that the first byte of a request has come: from now on `header_timeout` runs."""
 
     def request(self, method: str, target: str, version: str, fields: Iterable[tuple[str, str]]) -> Record:
-        """Say that the head of a request has come. One request at a time.
+        """Say that the head of a request has come. One request at a time: the one before has ended.
 
         Args:
             method: of the request line.

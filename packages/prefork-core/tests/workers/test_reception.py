@@ -107,6 +107,23 @@ class Looping(Worker):
         reception.close()
 
 
+class Hasty(Looping):
+    """One that says that a connection is closed before it says that its request is over."""
+
+    async def _serve(self, ctx: Context) -> None:
+        reception = ctx.reception()
+        reception.begin()
+        while not reception.ended:
+            for arrival in reception.turn():
+                record = arrival.request("GET", "/", "HTTP/1.1", ())
+                arrival.sock.close()
+                arrival.closed()
+                record.end(0, 0, outcome="aborted")
+                record.end(200, 1)
+            await asyncio.sleep(0.01)
+        reception.close()
+
+
 class Curious(Looping):
     """One that wants to know first."""
 
@@ -148,6 +165,12 @@ class Running:
         return any(current.target == target for current in self.parts.slot.current())
 
 
+class RunningHasty(Running):
+    """The one that closes first, likewise."""
+
+    kind = Hasty
+
+
 class RunningCurious(Running):
     """The one that wants to know first, likewise."""
 
@@ -183,6 +206,33 @@ def test_what_the_worker_says_of_a_request_can_be_seen(tmp_path: Path, target: s
     with Running(tmp_path) as worker, worker.parts.client() as client:
         client.get(target)
         eventually(lambda: [current.phase for current in worker.parts.slot.current()] == [phase])
+
+
+def test_a_request_that_ends_behind_its_connection_counts_and_leaves_nothing_idle(
+    tmp_path: Path,
+) -> None:
+    with RunningHasty(tmp_path) as worker, worker.parts.client() as client:
+        client.get()
+        assert worker.parts.access(1) == ["aborted - 0 GET / HTTP/1.1"]
+        eventually(lambda: worker.parts.slot.requests == 1)
+        before = worker.parts.slot.due
+        eventually(lambda: worker.parts.slot.due > before)  # it has turned since
+        assert (worker.parts.slot.connections, worker.parts.slot.idle) == (0, 0)
+
+
+def test_one_turn_takes_what_has_come_meanwhile(tmp_path: Path) -> None:
+    parts = Parts(print, tmp_path, settings={"bind": [f"unix:{tmp_path}/socket"]})
+    reception = parts.make_context(os.getppid()).reception()
+    reception.begin()
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(parts.client())
+        arrivals = reception.turn()
+        for arrival in arrivals:
+            arrival.sock.close()
+            arrival.closed()
+    reception.close()
+    assert len(arrivals) == 3
 
 
 def test_the_word_of_a_trusted_proxy_counts(tmp_path: Path) -> None:

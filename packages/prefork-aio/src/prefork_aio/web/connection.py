@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
+from aiohttp.streams import EMPTY_PAYLOAD
 
 from prefork_aio.web import refusal
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 _HTTP_11: Final = "HTTP/1.1"
 _UPGRADED: Final = 101
+
+_received: Final = web.RequestHandler.data_received
+"""Named, since `super()` takes as long as all else that is done here for most requests."""
 
 
 class Terms(NamedTuple):
@@ -45,11 +49,7 @@ class Terms(NamedTuple):
 class Connection(web.RequestHandler):
     """One connection.
 
-    Args:
-        manager: aiohttp's server.
-        arrival: the connection, as prefork has it.
-        terms: what all have in common.
-        options: more of aiohttp's.
+    aiohttp makes it, with its own arguments; `arrive` says the rest.
 
     Attributes:
         record: the request in hand, None while there is none.
@@ -62,11 +62,11 @@ class Connection(web.RequestHandler):
         "_arrival",
         "_body",
         "_body_timer",
+        "_counts",
         "_heading",
         "_heard",
         "_is_lost",
         "_message",
-        "_now",
         "_outcome",
         "_sent",
         "_terms",
@@ -77,19 +77,16 @@ class Connection(web.RequestHandler):
         "task",
     )
 
-    def __init__(
-        self,
-        manager: web.Server,
-        arrival: Arrival,
-        terms: Terms,
-        *,
-        loop: asyncio.AbstractEventLoop,
-        **options: Any,
-    ) -> None:
-        super().__init__(manager, loop=loop, **options)
-        self._now = loop.time
+    def arrive(self, arrival: Arrival, terms: Terms) -> None:
+        """Say which connection it is, before it is made.
+
+        Args:
+            arrival: the connection, as prefork has it.
+            terms: what all have in common.
+        """
         self._arrival = arrival
         self._terms = terms
+        self._counts = terms.counts
         self._wire: asyncio.Transport | None = None
         self._heading = False
         self._is_lost = False
@@ -119,10 +116,10 @@ class Connection(web.RequestHandler):
             if self.record is None and data:  # aiohttp calls this with nothing, to go on with what it has
                 self._heading = True
                 self._arrival.began()
-            super().data_received(data)
+            _received(self, data)
             return
-        self._heard = self._now()
-        super().data_received(data)
+        self._heard = self._loop.time()
+        _received(self, data)
         if body.is_eof():
             self._forget_body()
 
@@ -134,7 +131,7 @@ class Connection(web.RequestHandler):
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Take more of it."""
-        self._heard = self._now()
+        self._heard = self._loop.time()
         super().resume_reading(resume_parser)
         if self._body is not None and self.record is not None:
             self.record.waiting(to_write=False)
@@ -182,24 +179,24 @@ class Connection(web.RequestHandler):
         """
         version = message.version
         text = _HTTP_11 if version is HttpVersion11 else f"HTTP/{version.major}.{version.minor}"
-        self._begin(task)
-        self._message = message
-        self.record = self._arrival.request(message.method, message.path, text, message.headers.items())
-        if not payload.is_eof():
-            self._await_body(payload, self.record)
+        self._begin(task, message)
+        fields = message.headers.items() if self._counts else ()  # only the access log wants them
+        self.record = record = self._arrival.request(message.method, message.path, text, fields)
+        if payload is not EMPTY_PAYLOAD and not payload.is_eof():
+            self._await_body(payload, record)
 
     def begin_refusal(self, task: asyncio.Task[None]) -> None:
         """Note that something has come that is no request; `handle_error` is called next."""
-        self._begin(task)
-        self._message = None
+        self._begin(task, None)
         self.record = self._arrival.request("-", "-", "-", ())
 
-    def _begin(self, task: asyncio.Task[None]) -> None:
+    def _begin(self, task: asyncio.Task[None], message: RawRequestMessage | None) -> None:
         if self.record is not None:
             self.end()  # it had an answer that aiohttp did not log
         if self._body is not None:
             self._forget_body()
         self._heading = False
+        self._message = message
         self._outcome = "ok"
         self._sent = 0
         self.response = None
@@ -225,7 +222,7 @@ class Connection(web.RequestHandler):
         if transport is None or transport.is_closing():
             if self._outcome == "ok" and response.status != _UPGRADED:
                 self._outcome = "aborted"
-        elif self._terms.counts and not self._sent and isinstance(response, web.FileResponse):
+        elif self._counts and not self._sent and isinstance(response, web.FileResponse):
             # By sendfile, past aiohttp's writer.
             self._sent = 0 if request.method == "HEAD" else response.content_length or 0
         if self.response is None and isinstance(response, refusal.Refusal):
@@ -241,7 +238,8 @@ class Connection(web.RequestHandler):
         if response is None:
             record.end(0, 0, outcome=self._outcome)
         else:
-            record.end(response.status, self._sent, response.headers.items(), outcome=self._outcome)
+            fields = response.headers.items() if self._counts else ()
+            record.end(response.status, self._sent, fields, outcome=self._outcome)
         if self._outcome == "timeout":
             self.force_close()  # what is left of a body is not waited for
         if self._is_lost:
@@ -268,7 +266,7 @@ class Connection(web.RequestHandler):
 
     def _await_body(self, payload: StreamReader, record: Record) -> None:
         self._body = payload
-        self._heard = self._now()
+        self._heard = self._loop.time()
         record.waiting(to_write=False)
         if self._terms.body_timeout != inf:
             self._body_timer = self._loop.call_later(self._terms.body_timeout, self._look_at_body)
@@ -278,8 +276,8 @@ class Connection(web.RequestHandler):
         if self._body is None or self.record is None or self._wire is None:
             return
         if not self._wire.is_reading():
-            self._heard = self._now()  # it is the application that is slow
-        left = self._heard + self._terms.body_timeout - self._now()
+            self._heard = self._loop.time()  # it is the application that is slow
+        left = self._heard + self._terms.body_timeout - self._loop.time()
         if left > 0.0:
             self._body_timer = self._loop.call_later(left, self._look_at_body)
         else:

@@ -11,8 +11,9 @@ import asyncio
 import contextvars
 import socket
 import sys
+from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from aiohttp import WSCloseCode, web
@@ -107,12 +108,13 @@ class Serving:
         self._over = loop.create_future()
         self._server_name = settings.server_header
         self._schemes = tuple(map(istr, settings.secure_scheme_headers))
-        self._write_timeout = int(settings.write_timeout * 1000)
+        self._socket_options: list[tuple[int, int, int]] = []
         logged = settings.accesslog is not None or bool(settings.logconfig_dict)
+        self._counts = logged
         self._terms = Terms(ctx.log, settings.server_header, settings.body_timeout or inf, counts=logged)
         self._app: web.Application | None = None
         self._server: web.Server
-        self._options: dict[str, Any] = {}
+        self._new: Callable[[], Connection]
         self._make: Callable[..., web.BaseRequest]
         self._answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -169,8 +171,10 @@ class Serving:
         asked: dict[str, Any] = server._kwargs  # noqa: SLF001
         if vain := sorted(set(asked).intersection(_OURS)):
             self._ctx.log.warning("options of the application have no effect: %s", ", ".join(vain))
-        self._options = {**asked, **_options(settings, self._ctx)}
+        self._socket_options = _socket_options(settings, keepalive=asked.get("tcp_keepalive", True))
         self._server = server
+        options = {**asked, **_options(settings, self._ctx)}
+        self._new = partial(Connection, server, loop=self._loop, **options)
         self._make, server.request_factory = server.request_factory, self._request
         self._answer, server.request_handler = server.request_handler, self._handle
 
@@ -186,14 +190,12 @@ class Serving:
         self._loop.create_task(self._connect(arrival), context=self._context)
 
     async def _connect(self, arrival: Arrival) -> None:
-        def made() -> Connection:
-            return Connection(self._server, arrival, self._terms, loop=self._loop, **self._options)
-
+        connection = self._new()
+        connection.arrive(arrival, self._terms)
         try:
-            if self._write_timeout and sys.platform == "linux" and arrival.address:
-                # Also for sendfile, and for what is left to send when the request is over.
-                arrival.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._write_timeout)
-            await self._loop.connect_accepted_socket(made, arrival.sock)
+            for option in self._socket_options if arrival.address else ():
+                arrival.sock.setsockopt(*option)
+            await self._loop.connect_accepted_socket(lambda: connection, arrival.sock)
         except OSError as error:
             self._ctx.log.info("aborted by %s: %s", arrival.address or "unix", error)
             arrival.sock.close()
@@ -216,7 +218,7 @@ class Serving:
         connection.begin(message, payload, task)
         if message.version is not HttpVersion11 or message.chunked:
             connection.refused = refusal.fault_of(message)
-        if self._terms.counts:
+        if self._counts:
             writer.on_body_write = connection.wrote
         request = self._make(message, payload, connection, writer, task)
         headers = message.headers
@@ -236,7 +238,7 @@ class Serving:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
-        connection = cast("Connection", request.protocol)
+        connection: Connection = request.protocol  # type: ignore[assignment]  # we have made it
         if connection.refused is not None:
             return connection.refuse(connection.refused.status, connection.refused.message, request)
         try:
@@ -247,7 +249,7 @@ class Serving:
 
     async def _prepared(self, request: web.Request, response: web.StreamResponse) -> None:
         """Finish the head of a response: the last function of on_response_prepare."""
-        connection = cast("Connection", request.protocol)
+        connection: Connection = request.protocol  # type: ignore[assignment]  # we have made it
         transport = connection.transport
         if transport is not None and not transport.is_closing():
             connection.response = response
@@ -363,4 +365,20 @@ def _options(settings: Settings, ctx: Context) -> dict[str, Any]:
         "max_headers": settings.limit_request_fields,
         "access_log": None,
         "logger": ctx.log,
+        "tcp_keepalive": False,
     }
+
+
+def _socket_options(settings: Settings, *, keepalive: bool) -> list[tuple[int, int, int]]:
+    """Return what each connection is told over TCP.
+
+    Args:
+        settings: of the server.
+        keepalive: whether aiohttp is to have the kernel look after idle ones. It would do so in a way that
+            takes several times as long.
+    """
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] if keepalive else []
+    if settings.write_timeout and sys.platform == "linux":
+        # Also for sendfile, and for what is left to send when the request is over.
+        options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.write_timeout * 1000)))
+    return options

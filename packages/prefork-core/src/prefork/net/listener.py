@@ -19,11 +19,14 @@ import struct
 import sys
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prefork.errors import ConfigError
 
-_PlainSocket: Final = socket.SocketType
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PlainSocket: Final = socket.SocketType
 """Looked up before a library of greenlets puts a class of its own there, whose methods wait."""
 
 
@@ -125,17 +128,20 @@ class Listener:
         """
         self._shared[0] = _SHUT if shut else _QUIET
 
-    def accept(self) -> tuple[socket.SocketType, Any]:
+    def accept(self, make: Callable[..., socket.SocketType] = PlainSocket) -> tuple[socket.SocketType, Any]:
         """Return a connection and its peer's address.
 
         The connection is what is below a `socket.socket`: that class's layer in Python, on top of the same
         methods, costs a twentieth of a short request.
 
+        Args:
+            make: that class, for who hands the connection on to a library.
+
         Raises:
             OSError: as `socket.accept`.
         """
         fd, address = self.sock._accept()  # type: ignore[attr-defined]  # noqa: SLF001 (as `socket.accept`)
-        connected = _PlainSocket(*self._kind, fd)
+        connected = make(*self._kind, fd)
         if self._shared[0]:
             _let_in(connected)
         return connected, address

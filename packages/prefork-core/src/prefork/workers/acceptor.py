@@ -15,13 +15,15 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from prefork.net.listener import PlainSocket
 from prefork.net.tcpinfo import waiting_connections
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from prefork.net.listener import Listener
+    from prefork.process.scoreboard import Slot
     from prefork.workers.context import WorkerContext
 
 _poll: Final = select.poll
@@ -30,6 +32,12 @@ _poll: Final = select.poll
 QUEUE_GRACE: Final = 0.1
 """Seconds without a new connection after which a queue that no longer grows counts as dry: a handshake
 that was half done when it stopped growing is over by then."""
+
+_AT_ONCE: Final = 16
+"""Connections that a worker takes in a row at most, before it looks at those that it has."""
+
+_AHEAD: Final = 4
+"""How many connections a worker may get ahead of the sibling with the fewest by taking several in a row."""
 
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE: Final = 0.5
@@ -77,6 +85,7 @@ class Acceptor:
     Args:
         ctx: the worker's context.
         watches: where the listeners are watched while connections are taken.
+        make: the class of connections.
 
     Attributes:
         fds: the descriptors of the listeners that are open now.
@@ -84,9 +93,16 @@ class Acceptor:
         resume_at: when that is to be tried again after a pause, in monotonic seconds; infinity for never.
     """
 
-    def __init__(self, ctx: WorkerContext, watches: Watches) -> None:
+    def __init__(
+        self,
+        ctx: WorkerContext,
+        watches: Watches,
+        make: Callable[..., socket.SocketType] = PlainSocket,
+    ) -> None:
         self._ctx = ctx
         self._watches = watches
+        self._make = make
+        self._siblings: list[Slot] = []
         self._listeners: dict[int, Listener] = {listener.sock.fileno(): listener for listener in ctx.shared}
         self.fds: Collection[int] = self._listeners.keys()
         self._most = ctx.settings.worker_connections
@@ -122,7 +138,7 @@ class Acceptor:
             return None
         listener = self._listeners[fd]
         try:
-            return listener.accept()
+            return listener.accept(self._make)
         except OSError as error:
             # EAGAIN: a sibling was quicker. ECONNABORTED and the like: the client was.
             if error.errno in _EXHAUSTED:
@@ -183,8 +199,25 @@ class Acceptor:
         if self.state is YES:
             self._rest(LEFT)
 
+    def look_around(self) -> None:
+        """Look which siblings there are; to be called once in a while, for `at_once`."""
+        self._siblings = self._ctx.siblings()
+
+    def at_once(self, count: int) -> int:
+        """Return how many connections may be taken in a row, before anything is known of what they want.
+
+        At least one, since this worker was woken for it.
+
+        Args:
+            count: how many are open now.
+        """
+        if not self._siblings or self.state is DRAINING:
+            return _AT_ONCE
+        fewest = min(sibling.connections for sibling in self._siblings)
+        return min(max(fewest + _AHEAD - count, 1), _AT_ONCE)
+
     def step_back(self) -> None:
-        """Let siblings that are idle come first for the next connection; this one has got one that stays.
+        """Let siblings that are idle come first for the next connection; this one has got some that stay.
 
         The kernel wakes who has watched a listener for longest, so the same worker would get them all.
         """

@@ -10,10 +10,9 @@ from __future__ import annotations
 import threading
 from itertools import count
 from time import monotonic, time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prefork.observe.access import Exchange
-from prefork.process.scoreboard import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +24,21 @@ _PLAIN: Final = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
 """Fields whose CGI name has no HTTP_ in front (RFC 3875 §4.1)."""
 
 
+Said = tuple[str, str, str, str, "Iterable[tuple[str, str]]"]
+"""Of a request: address of the client ("" for a Unix socket), method, target, version, fields as received."""
+
+
+class Answer(NamedTuple):
+    """What became of a request."""
+
+    status: int
+    """0 for none."""
+    sent: int
+    """Bytes of the body."""
+    fields: Iterable[tuple[str, str]]
+    outcome: str
+
+
 class Ledger:
     """The requests of a worker.
 
@@ -32,6 +46,10 @@ class Ledger:
         slot: the worker's part of the scoreboard.
         access: the access log, None for none.
         milestones: what is called once, when so many requests were served.
+
+    Attributes:
+        access, milestones: as given.
+        free: records that no request has.
     """
 
     def __init__(
@@ -39,15 +57,13 @@ class Ledger:
     ) -> None:
         self._slot = slot
         self.access = access
-        self._milestones = milestones
+        self.milestones = milestones
         self._served = count(1)
         self._made = 0
-        self._free: list[ThreadRecord] = []
+        self.free: list[ThreadRecord] = []
 
     def take(self) -> ThreadRecord | None:
-        """Return a record of the scoreboard for a request, None if as many are in use as there are."""
-        if self._free:
-            return self._free.pop()  # the last that was given back: its page is in use already
+        """Return a new record of the scoreboard, None if as many are in use as there are."""
         if self._made >= self._slot.threads:
             return None
         record = self._slot.thread(self._made)
@@ -55,8 +71,8 @@ class Ledger:
         self._made += 1
         return record
 
-    def ended(self, record: ThreadRecord | None, *, failed: bool) -> None:
-        """Count a request that has ended, and give its record back.
+    def count(self, record: ThreadRecord | None, *, failed: bool) -> None:
+        """Count a request that has ended, and that was not simply answered.
 
         Args:
             record: that of the request. None for one that the arbiter could not see: it counts as well.
@@ -67,103 +83,31 @@ class Ledger:
             counted.count_error()
         if record is None:
             counted.count()
-        else:
-            record.end()
-            self._free.append(record)
-        if self._milestones and (reached := self._milestones.get(next(self._served))):
-            reached()
 
+    def reached(self) -> None:
+        """Call what is to be called when so many requests were served."""
+        if call := self.milestones.get(next(self._served)):
+            call()
 
-class Record:
-    """A request in hand; see `prefork.worker.Record`.
+    def write(self, said: Said, began: float, answer: Answer) -> None:
+        """Write a line of the access log, if there is one.
 
-    Args:
-        ledger: where it is written down.
-        peer: address of the client, "" for a Unix socket.
-        method, target, version: of the request line.
-        fields: names and values, as received.
-        over: called at its end.
-    """
-
-    __slots__ = (
-        "_began",
-        "_ended",
-        "_fields",
-        "_ledger",
-        "_over",
-        "_record",
-        "_request_line",
-        "_waits_since",
-    )
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        peer: str,
-        method: str,
-        target: str,
-        version: str,
-        fields: Iterable[tuple[str, str]],
-        over: Callable[[], object],
-    ) -> None:
-        self._ledger = ledger
-        self._over = over
-        self._fields = fields
-        self._request_line = (peer, method, target, version)
-        self._began = monotonic()
-        self._waits_since = 0.0
-        self._ended = False
-        self._record = record = ledger.take()
-        if record is not None:
-            line = f"{method} {target}".encode("latin-1", "replace")
-            record.begin(line, self._began, client=peer.encode("ascii", "replace"))
-
-    def waiting(self, *, to_write: bool) -> None:
-        """See `prefork.worker.Record`."""
-        if self._record is not None:
-            self._waits_since = self._waits_since or monotonic()
-            self._record.phase = Phase.WRITING if to_write else Phase.READING
-
-    def progress(self) -> None:
-        """See `prefork.worker.Record`."""
-        if self._record is not None and self._waits_since:
-            self._record.count_waited(monotonic() - self._waits_since)
-            self._record.phase = Phase.APPLICATION
-            self._waits_since = 0.0
-
-    def taken(self) -> None:
-        """See `prefork.worker.Record`."""
-        if self._record is not None:
-            self._record.phase = Phase.TAKEN
-
-    def end(
-        self, status: int, sent: int, fields: Iterable[tuple[str, str]] = (), *, outcome: str = "ok"
-    ) -> None:
-        """See `prefork.worker.Record`."""
-        if self._ended:
+        Args:
+            said: the request.
+            began: when its head was there, in monotonic seconds.
+            answer: what became of it.
+        """
+        if self.access is None:
             return
-        self._ended = True
-        if self._ledger.access is not None:
-            self._write(self._ledger.access, status, sent, fields, outcome)
-        self._ledger.ended(self._record, failed=outcome == "error")
-        self._over()
-
-    def killed(self) -> None:
-        """Leave an access line: the worker is about to be killed."""
-        if self._ledger.access is not None and not self._ended:
-            self._write(self._ledger.access, 0, 0, (), "timeout")
-
-    def _write(
-        self, access: AccessLog, status: int, sent: int, fields: Iterable[tuple[str, str]], outcome: str
-    ) -> None:
-        exchange = Exchange(*self._request_line, fields=_cgi_fields(self._fields))
-        exchange.status = status
-        exchange.sent = sent
-        exchange.headers = list(fields)
-        exchange.outcome = outcome
-        exchange.duration = monotonic() - self._began
+        peer, method, target, version, fields = said
+        exchange = Exchange(peer, method, target, version, fields=_cgi_fields(fields))
+        exchange.status = answer.status
+        exchange.sent = answer.sent
+        exchange.headers = list(answer.fields)
+        exchange.outcome = answer.outcome
+        exchange.duration = monotonic() - began
         exchange.started = time() - exchange.duration
-        access.write(exchange)
+        self.access.write(exchange)
 
 
 def _cgi_fields(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:

@@ -10,28 +10,28 @@ from __future__ import annotations
 import socket
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from prefork.http.forwarded import Fields
 from prefork.net.poller import READ, Poller
+from prefork.process.scoreboard import Phase
 from prefork.workers.acceptor import DRAINING, QUEUE_GRACE, Acceptor
 from prefork.workers.ending import LAST_CALL, Ending
-from prefork.workers.ledger import Ledger, Record
+from prefork.workers.ledger import Answer, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from prefork.http.forwarded import Forwarded, ForwardPolicy
+    from prefork.process.scoreboard import ThreadRecord
     from prefork.workers.context import WorkerContext
+    from prefork.workers.ledger import Said
 
 _LOOK: Final = 1.0
 """Seconds after which an idle worker looks at queues and deadlines unasked, as `workers.loop` does."""
 
 _ATTENTION: Final = 0.25
 """Seconds between two looks while it stops, or while the time of a client is nearly up."""
-
-_AT_ONCE: Final = 16
-"""Connections taken from a listener in one turn while the worker drains. Else one: a sibling may be idle."""
 
 _ROOM: Final = 16
 """The part of all connections, one of so many, that is closed at once at the limit, while they are idle."""
@@ -47,6 +47,7 @@ class Reception:
 
     Attributes:
         idle: how many connections wait for their client.
+        sweep_at: when the first connection may be late, in monotonic seconds.
     """
 
     def __init__(self, ctx: WorkerContext, ledger: Ledger, forward: ForwardPolicy) -> None:
@@ -57,7 +58,7 @@ class Reception:
         self.header_timeout = ctx.settings.header_timeout or inf
         self._first_byte_timeout = self.keepalive or self.header_timeout
         self._poller = Poller()
-        self._acceptor = Acceptor(ctx, self._poller)
+        self._acceptor = Acceptor(ctx, self._poller, socket.socket)
         self._poller.watch(ctx.stop_fd, READ)
         self._open: dict[Arrival, None] = {}
         self.idle = 0
@@ -66,7 +67,7 @@ class Reception:
         )
         self._stopping = False
         self._look_at = 0.0
-        self._sweep_at = inf
+        self.sweep_at = inf
         self._dry_at = 0.0
         self.fd = self._poller.fileno()
         self.within = _LOOK
@@ -86,12 +87,12 @@ class Reception:
         if self._ctx.stop_fd in ready or (self._ctx.is_told and not self._stopping):
             self._stopping = self._ending.begin()
             self._dry_at = now + QUEUE_GRACE
-        arrivals = [] if self._is_over() else self._take(ready, now)
+        arrivals = [] if self._stopping and self._is_over() else self._take(ready, now)
         if now >= self._acceptor.resume_at:
             self._acceptor.take()
         if now >= self._look_at:
             self._look(now)
-        if now >= self._sweep_at:
+        if now >= self.sweep_at:
             self._sweep(now)
         if self._acceptor.state is DRAINING:
             self._drain(now, grows=bool(arrivals))
@@ -108,26 +109,28 @@ class Reception:
 
     def _take(self, ready: list[int], now: float) -> list[Arrival]:
         """Take connections from the listeners that have some."""
-        arrivals = []
+        arrivals: list[Arrival] = []
+        acceptor = self._acceptor
         # Now and then from all: the kernel may have told another worker, which is dead.
-        for fd in ready if now < self._look_at else list(self._acceptor.fds):
-            for _ in range(_AT_ONCE if self._acceptor.state is DRAINING else 1):
-                accepted = self._acceptor.accept(fd) if fd in self._acceptor.fds else None
+        for fd in ready if now < self._look_at else list(acceptor.fds):
+            for _ in range(acceptor.at_once(len(self._open)) if fd in acceptor.fds else 0):
+                accepted = acceptor.accept(fd)
                 if accepted is None:
                     break
                 arrivals.append(self._opened(*accepted, now))
+                acceptor.opened(len(self._open))
+        if arrivals:
+            acceptor.step_back()
         return arrivals
 
-    def _opened(self, connected: socket.SocketType, address: Any, now: float) -> Arrival:
-        sock = socket.socket(connected.family, connected.type, connected.proto, connected.detach())
-        sock.setblocking(False)
+    def _opened(self, sock: socket.SocketType, address: Any, now: float) -> Arrival:
+        assert isinstance(sock, socket.socket)  # as the acceptor was told
         peer, port = address[:2] if isinstance(address, tuple) else ("", 0)
-        arrival = Arrival(self, sock, peer, port, now + self._first_byte_timeout)
+        deadline = now + self._first_byte_timeout
+        arrival = Arrival(self, sock, peer, port, now, deadline)
         self._open[arrival] = None
         self.idle += 1
-        self._acceptor.opened(len(self._open))
-        self._acceptor.step_back()
-        self.expect(arrival.deadline)
+        self.sweep_at = min(self.sweep_at, deadline)
         return arrival
 
     def closed(self, arrival: Arrival) -> None:
@@ -136,16 +139,12 @@ class Reception:
             self.idle -= arrival.is_idle
             self._acceptor.closed()
 
-    def expect(self, deadline: float) -> None:
-        """Note a deadline."""
-        self._sweep_at = min(self._sweep_at, deadline)
-
     def _patience(self, now: float) -> float:
         """Return how long there is nothing to do unless something arrives, in seconds."""
         if self._acceptor.state is DRAINING:
             return QUEUE_GRACE
         longest = min(_ATTENTION, self._ctx.time_left()) if self._stopping else _LOOK
-        return max(min(longest, self._sweep_at - now, self._acceptor.resume_at - now), 0.0)
+        return max(min(longest, self.sweep_at - now, self._acceptor.resume_at - now), 0.0)
 
     # What is due
 
@@ -153,6 +152,7 @@ class Reception:
         """Do what is to be done once in a while."""
         self._look_at = now + _LOOK
         self._ctx.slot.backlog = self._acceptor.waiting()
+        self._acceptor.look_around()
         if self._ctx.slot.is_parting:
             self.keeps = False
         if self._acceptor.is_full and self._acceptor.has_queue():
@@ -170,7 +170,7 @@ class Reception:
             arrival.dismiss()
         # A client may have sent something just now, and a worker class may take its time to close.
         later = (max(each.deadline, now + _ATTENTION) for each in self._open)
-        self._sweep_at = min(later, default=inf)
+        self.sweep_at = min(later, default=inf)
 
     # Stopping
 
@@ -181,7 +181,7 @@ class Reception:
         for arrival in self._open:
             if arrival.is_idle:
                 arrival.deadline = min(arrival.deadline, arrival.since + LAST_CALL)
-        self._sweep_at = 0.0
+        self.sweep_at = 0.0
 
     def _drain(self, now: float, *, grows: bool) -> None:
         """Close the listeners when nothing more is to be taken from them."""
@@ -209,13 +209,17 @@ def _drop(arrival: Arrival) -> bool:
 
 
 class Arrival:
-    """A connection that was accepted; see `prefork.worker.Arrival`.
+    """A connection that was accepted, and its requests; see `prefork.worker.Arrival` and `Record`.
+
+    Requests come one after the other, and most are over within the time that a few objects take. So there
+    is none for a request, but this one for all of a connection.
 
     Args:
         reception: whose it is.
         sock: the socket.
         address: of the peer, "" on a Unix socket.
         port: of the peer, 0 on a Unix socket.
+        now: in monotonic seconds.
         deadline: until when it may be idle, in monotonic seconds.
 
     Attributes:
@@ -224,9 +228,13 @@ class Arrival:
     """
 
     __slots__ = (
+        "_began",
+        "_client",
         "_close",
         "_reception",
         "_record",
+        "_said",
+        "_waits_since",
         "address",
         "deadline",
         "is_idle",
@@ -236,17 +244,20 @@ class Arrival:
     )
 
     def __init__(
-        self, reception: Reception, sock: socket.socket, address: str, port: int, deadline: float
+        self, reception: Reception, sock: socket.socket, address: str, port: int, now: float, deadline: float
     ) -> None:
         self._reception = reception
         self.sock = sock
         self.address = address
         self.port = port
         self.deadline = deadline
-        self.since = monotonic()
+        self.since = now
         self.is_idle = True
-        self._record: Record | None = None
-        self._close: Callable[[], object] = self._shut
+        self._client = address.encode("ascii", "replace")
+        self._close: Callable[[], object] | None = None
+        self._said: Said | None = None
+        self._record: ThreadRecord | None = None
+        self._waits_since = 0.0
 
     def when_late(self, close: Callable[[], object]) -> None:
         """See `prefork.worker.Arrival`."""
@@ -255,30 +266,12 @@ class Arrival:
     def began(self) -> None:
         """See `prefork.worker.Arrival`."""
         if self.is_idle:
-            self._busy()
-            self.deadline = monotonic() + self._reception.header_timeout
-            self._reception.expect(self.deadline)
-
-    def request(self, method: str, target: str, version: str, fields: Iterable[tuple[str, str]]) -> Record:
-        """See `prefork.worker.Arrival`."""
-        self._busy()
-        self.deadline = inf
-        ledger = self._reception.ledger
-        self._record = Record(ledger, self.address, method, target, version, fields, self._ended)
-        return self._record
-
-    def _busy(self) -> None:
-        self._reception.idle -= self.is_idle
-        self.is_idle = False
-
-    def _ended(self) -> None:
-        """Note that the request in hand has ended: the connection may be idle."""
-        self._record = None
-        self.is_idle = True
-        self._reception.idle += 1
-        self.since = monotonic()
-        self.deadline = self.since + (self._reception.keepalive if self._reception.keeps else LAST_CALL)
-        self._reception.expect(self.deadline)
+            reception = self._reception
+            self.is_idle = False
+            reception.idle -= 1
+            self.deadline = deadline = monotonic() + reception.header_timeout
+            if deadline < reception.sweep_at:  # noqa: PLR1730 (twice as quick as `min`)
+                reception.sweep_at = deadline
 
     def forwarded(self, fields: Iterable[tuple[str, str]]) -> Forwarded:
         """See `prefork.worker.Arrival`."""
@@ -287,11 +280,13 @@ class Arrival:
     def closed(self) -> None:
         """See `prefork.worker.Arrival`."""
         self._reception.closed(self)
+        self.deadline = 0.0
+        self._close = None  # it may be a method of what has this, and nobody should have to look for circles
 
     def dismiss(self) -> None:
         """Close it, unless its client has sent something that the worker class has not read."""
         if not self.is_idle or not self._has_more():
-            self._close()
+            (self._close or self._shut)()
 
     def _has_more(self) -> bool:
         try:
@@ -305,7 +300,75 @@ class Arrival:
         except OSError:
             return
 
+    # A request
+
+    def request(self, method: str, target: str, version: str, fields: Iterable[tuple[str, str]]) -> Self:
+        """See `prefork.worker.Arrival`."""
+        reception = self._reception
+        if self.is_idle:
+            self.is_idle = False
+            reception.idle -= 1
+        self.deadline = inf
+        self._said = (self.address, method, target, version, fields)
+        self._began = now = monotonic()
+        ledger = reception.ledger
+        # The record that was given back last: its page is in use already.
+        self._record = record = ledger.free.pop() if ledger.free else ledger.take()
+        if record is not None:
+            record.begin(f"{method} {target}".encode("latin-1", "replace"), now, 0.0, self._client)
+        return self
+
+    def waiting(self, *, to_write: bool) -> None:
+        """See `prefork.worker.Record`."""
+        if self._record is not None:
+            self._waits_since = self._waits_since or monotonic()
+            self._record.phase = Phase.WRITING if to_write else Phase.READING
+
+    def progress(self) -> None:
+        """See `prefork.worker.Record`."""
+        if self._record is not None and self._waits_since:
+            self._record.count_waited(monotonic() - self._waits_since)
+            self._record.phase = Phase.APPLICATION
+            self._waits_since = 0.0
+
+    def taken(self) -> None:
+        """See `prefork.worker.Record`."""
+        if self._record is not None:
+            self._record.phase = Phase.TAKEN
+
+    def end(
+        self, status: int, sent: int, fields: Iterable[tuple[str, str]] = (), *, outcome: str = "ok"
+    ) -> None:
+        """See `prefork.worker.Record`."""
+        said, self._said = self._said, None
+        if said is None:
+            return
+        ledger, record = self._reception.ledger, self._record
+        if ledger.access is not None:
+            ledger.write(said, self._began, Answer(status, sent, fields, outcome))
+        if record is None or outcome == "error":
+            ledger.count(record, failed=outcome == "error")
+        if record is not None:
+            self._record = None
+            self._waits_since = 0.0
+            record.end()
+            ledger.free.append(record)
+        if ledger.milestones:
+            ledger.reached()
+        if self.deadline == inf:  # else it was closed meanwhile
+            self._rest()
+
+    def _rest(self) -> None:
+        """Note that no request is in hand."""
+        reception = self._reception
+        self.is_idle = True
+        reception.idle += 1
+        self.since = now = monotonic()
+        self.deadline = deadline = now + (reception.keepalive if reception.keeps else LAST_CALL)
+        if deadline < reception.sweep_at:  # noqa: PLR1730 (twice as quick as `min`)
+            reception.sweep_at = deadline
+
     def killed(self) -> None:
         """Leave an access line for the request in hand: the worker is about to be killed."""
-        if self._record is not None:
-            self._record.killed()
+        if self._said is not None:
+            self._reception.ledger.write(self._said, self._began, Answer(0, 0, (), "timeout"))
