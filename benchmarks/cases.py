@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 TARGET: Final = "/catalogue/17/items?page=3&sort=price"
 SLOW_CLIENTS: Final = {"drip": 200, "send": 50, "read": 50}
 IDLE: Final = 10_000
+VISITS: Final = 500
+"""Requests of which the workers' memory is the result; and as many before them, for who has to get ready."""
 
 
 class Measure(Enum):
@@ -38,6 +40,8 @@ class Measure(Enum):
     """Clients that leave at random, every answer checked."""
     SPREAD = "spread"
     """Connections that stay: which worker gets each, and how many are woken for it."""
+    SHARING = "sharing"
+    """Some hundred requests for several pages, and then what each worker has of memory for itself."""
 
 
 DURATION: Final = {
@@ -49,6 +53,7 @@ DURATION: Final = {
     Measure.OVERLOAD: 9.5,
     Measure.CHECKED: 2.5,
     Measure.SPREAD: 4.5,
+    Measure.SHARING: 10.0,
 }
 """About how many seconds a run takes with two seconds of load, its start and end included."""
 
@@ -81,13 +86,15 @@ class Bound:
         metric: a name of `report.METRICS`.
         sense: at most or at least.
         value: of the figure, or of its ratio to the peer's.
-        against: the peer; empty if the figure itself counts.
+        against: the peer, or prefork run in another way; empty if the figure itself counts.
+        of: prefork as it is run for this.
     """
 
     metric: str
     sense: Sense
     value: float
     against: str = ""
+    of: str = "prefork"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,8 @@ class Case:
         application: `module:callable`.
         worker: a key of `servers.WORKERS`.
         target: path and query.
+        pages: more of these, where several are asked for; those that are warmed up, where that is done.
+        prepare: module of `applications/` that is run first; the folder `BENCH_FOLDER` is kept for the run.
         correct: whether a body is the right one.
         fields: of the requests.
         persistent: whether connections are kept open.
@@ -122,6 +131,8 @@ class Case:
     application: str = "plain:hello"
     worker: str = "gthread"
     target: str = TARGET
+    pages: tuple[str, ...] = ()
+    prepare: str = ""
     correct: Callable[[bytes], bool] = HELLO
     fields: Fields = Fields.BROWSER
     persistent: bool = True
@@ -147,6 +158,7 @@ class Case:
             self.threads,
             self.limit,
             self.queue_timeout,
+            self.pages,
         )
 
 
@@ -170,6 +182,14 @@ KEEPING: Final = (*FOUR, "uwsgi", "waitress", "cheroot", "bjoern")
 CLOSING: Final = (*KEEPING, "prefork-sync", "gunicorn-sync")
 TEN: Final = b"t" * 10_240
 MEGABYTE: Final = b"m" * 1_048_576
+SHOP: Final = ("/", "/?page=3", "/items/7", "/search?q=item&most=40", "/figures", "/admin/login/")
+ADMIN: Final = (
+    "/admin/",
+    "/admin/shop/item/",
+    "/admin/shop/item/7/change/",
+    "/admin/shop/order/",
+    "/admin/auth/user/",
+)
 
 # Those of one application that differ in little else.
 flask: Final = partial(Case, "frameworks", application="flask_site:app")
@@ -196,6 +216,30 @@ overload: Final = partial(
 )
 spread: Final = partial(
     echo, "spread", servers=(*PAIR, "granian"), connections=200, measure=Measure.SPREAD, enough=3
+)
+shop: Final = partial(
+    Case,
+    "sharing",
+    servers=(
+        "prefork-sync",
+        "prefork-preload",
+        "prefork-warmup",
+        "prefork-refork",
+        "gunicorn-sync",
+        "gunicorn-preload",
+    ),
+    application="shop.wsgi:application",
+    prepare="shop.prepare",
+    target="/count",
+    correct=exactly(b'{"items": 100}'),
+    persistent=False,
+    workers=4,
+    measure=Measure.SHARING,
+    enough=3,
+    bounds=(
+        at_most("private_mib", value=0.33, against="prefork-sync", of="prefork-preload"),
+        at_most("private_mib", value=0.20, against="prefork-sync", of="prefork-refork"),
+    ),
 )
 
 
@@ -263,6 +307,8 @@ CASES: Final = (
         workers=4,
         enough=3,
     ),
+    shop("django-orm", pages=("/count", "/admin/login/")),
+    shop("django-admin", pages=(*SHOP, *ADMIN)),
     echo(
         "crowds",
         "idle-10000",

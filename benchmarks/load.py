@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
     from cases import Case
 
+VISITORS: Final = 8
+"""Clients that look at pages at once: more than there are workers, so that each has something to do."""
 PATIENCE: Final = 40.0
 """Seconds beyond its own time after which a load generator is given up."""
 
@@ -102,6 +107,39 @@ class Generator:
             connection.close()
         if status != 200 or not self.case.correct(answer):
             raise LoadError(f"wrong answer: {status} {answer[:200]!r}")
+
+    def visit(self, times: int) -> Counter[int]:
+        """Ask for the case's pages in turn, by several clients, each request on a connection of its own.
+
+        Args:
+            times: how many requests.
+
+        Returns:
+            How many of them each process has answered, as the field `X-Process` of its answers says.
+
+        Raises:
+            LoadError: a page was answered with another status than 200, or by nobody.
+            OSError: nothing answers.
+        """
+        pages = itertools.islice(itertools.cycle(self.case.pages), times)
+        with ThreadPoolExecutor(VISITORS) as pool:
+            return Counter(pool.map(self._page, pages))
+
+    def _page(self, target: str) -> int:
+        """Ask for a page; return the pid of who answered."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=10)
+        try:
+            connection.request("GET", target, headers=self.fields)
+            response = connection.getresponse()
+            response.read()
+            status, process = response.status, response.getheader("X-Process")
+        except http.client.HTTPException as error:
+            raise LoadError(f"{target}: no answer: {error!r}") from error
+        finally:
+            connection.close()
+        if status != 200 or process is None:
+            raise LoadError(f"{target}: {status}, by {process}")
+        return int(process)
 
     def _wrk(self, seconds: float) -> subprocess.Popen[str]:
         """Start wrk for some seconds, of which it takes whole ones."""

@@ -13,13 +13,14 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import processes
-from cases import IDLE, SLOW_CLIENTS, Measure
+from cases import IDLE, SLOW_CLIENTS, VISITS, Measure
 from load import Generator, LoadError
 from servers import HOST
 
@@ -39,6 +40,10 @@ SPELLS: Final = 3
 """How often the times beside idle connections are taken."""
 SETTLING: Final = 1.0
 """Seconds between a crowd's arrival and the times beside it: those of its arrival are not asked for."""
+SETTLED: Final = 2.0
+"""Seconds without a new process after which a server has all that it will have."""
+PATIENCE: Final = 30.0
+"""Seconds in which that must be so."""
 FAILURES: Final = (LoadError, processes.ServerError, OSError, subprocess.SubprocessError, ValueError)
 """What a run may end with that does not count; the next one is made all the same."""
 BURSTS: Final = 3
@@ -287,6 +292,22 @@ def spread(run: Run) -> Figures:
     return figures
 
 
+def sharing(run: Run) -> Figures:
+    """Ask for pages until all is as it will be, as often again, and weigh each process that has answered."""
+    run.generator.visit(VISITS)
+    # Here a worker may become the template, and others be forked from it.
+    processes.settle(run.pid, SETTLED, PATIENCE)
+    answers = run.generator.visit(VISITS)
+    if len(answers) != run.case.workers:
+        raise LoadError(f"{len(answers)} processes have answered, of {run.case.workers} workers")
+    private = [processes.memory_of(pid).uss for pid in answers]
+    return {
+        "private_mib": statistics.median(private) / 1024,
+        "pss_mib": processes.memory_of(run.pid).pss / 1024 / run.case.workers,
+        "fewest": min(answers.values()),
+    }
+
+
 MEASURES: Final[dict[Measure, Callable[[Run], Figures]]] = {
     Measure.LOAD: load,
     Measure.IDLE: idle,
@@ -296,7 +317,24 @@ MEASURES: Final[dict[Measure, Callable[[Run], Figures]]] = {
     Measure.OVERLOAD: overload,
     Measure.CHECKED: checked,
     Measure.SPREAD: spread,
+    Measure.SHARING: sharing,
 }
+
+
+@contextlib.contextmanager
+def prepared(case: Case) -> Iterator[dict[str, str]]:
+    """Make what the application of a case needs, in a folder that lasts as long; yield what names it."""
+    if not case.prepare:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        environ = {"BENCH_FOLDER": folder}
+        subprocess.run(
+            [sys.executable, "-m", case.prepare],
+            env={**os.environ, "PYTHONPATH": str(processes.APPLICATIONS), **environ},
+            check=True,
+        )
+        yield environ
 
 
 @contextlib.contextmanager
@@ -323,7 +361,10 @@ def running(
     own, others = (frozenset(cores[:1]), frozenset(cores[1:2])) if pinned else (frozenset(cores),) * 2
     generator = Generator(HOST, processes.free_port(), case, others)
     command = server.arguments(case.setup, generator.port)
-    with processes.serving(command, own, generator.check, environ or {}) as pid:
+    with (
+        prepared(case) as folder,
+        processes.serving(command, own, generator.check, {**folder, **(environ or {})}) as pid,
+    ):
         yield Run(pid, case, generator, seconds, own)
 
 

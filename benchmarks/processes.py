@@ -106,6 +106,29 @@ def memory_of(root: int) -> Memory:
     return Memory(sums["Pss"], sums["Private_Clean"] + sums["Private_Dirty"])
 
 
+def settle(root: int, seconds: float, patience: float) -> None:
+    """Wait until no process has come to or gone from a tree for a while.
+
+    Args:
+        root: the pid that the tree starts at.
+        seconds: the while.
+        patience: seconds after which that is given up.
+
+    Raises:
+        ServerError: it was given up.
+    """
+    since = begun = time.monotonic()
+    before: set[int] = set()
+    while time.monotonic() - since < seconds:
+        if time.monotonic() - begun > patience:
+            raise ServerError(f"its processes come and go, for {patience:g} seconds")
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found = set(tree(root))
+            if found != before:
+                before, since = found, time.monotonic()
+        time.sleep(0.05)
+
+
 def wakeups_of(root: int) -> int:
     """Return how often the living threads of a process tree have stopped to wait, and so been woken again.
 

@@ -53,6 +53,8 @@ METRICS: Final = {
     "pss_start_mib": Metric("MiB at start", "{:,.1f}"),
     "pss_mib": Metric("MiB after load", "{:,.1f}"),
     "uss_mib": Metric("MiB private", "{:,.1f}"),
+    "private_mib": Metric("MiB private to a worker", "{:,.1f}"),
+    "fewest": Metric("requests of each worker, at least"),
     "idle_bytes": Metric("bytes/idle connection"),
     "held": Metric("idle connections held"),
     "cpu_share": Metric("cores used", "{:.3f}"),
@@ -87,7 +89,8 @@ class Group:
         about: what a reader must know of them.
         metrics: columns of the table.
         plotted: those that are drawn.
-        compared: the metric whose ratio to prefork is shown, if any.
+        compared: the metric whose ratio to one server is shown, if any.
+        to: that server.
     """
 
     title: str
@@ -95,6 +98,7 @@ class Group:
     metrics: tuple[str, ...]
     plotted: tuple[str, ...]
     compared: str = ""
+    to: str = REFERENCE
 
 
 LOADED: Final = ("cpu_us", "system_us", "rate", "p50_us", "p99_us", "pss_mib")
@@ -145,6 +149,19 @@ GROUPS: Final = {
         ("pss_start_mib", "pss_mib", "uss_mib"),
         ("pss_start_mib", "pss_mib", "uss_mib"),
         "pss_mib",
+    ),
+    "sharing": Group(
+        "What Django's workers have of memory for themselves",
+        "Four sync workers of a Django project with models, admin and SQLite; 500 requests for several "
+        "pages, a pause for `--refork` to be over, and 500 more. Private is what no other process has (USS), "
+        "the median of the workers; after load, what all processes of the server take, template and arbiter "
+        "too, over the workers (PSS). django-orm: a number from the database, and a form. django-admin: six "
+        "pages of the shop and five of the admin. prefork-warmup has `--warmup` for each of these pages. "
+        "Nothing is pinned.",
+        ("private_mib", "pss_mib", "fewest"),
+        ("private_mib", "pss_mib"),
+        "private_mib",
+        "prefork-sync",
     ),
     "crowds": Group(
         "Idle and slow clients",
@@ -341,7 +358,7 @@ def table(results: Results, group: str) -> str:
     about = GROUPS[group]
     cases = cases_of(results, group)
     shown = [name for name in about.metrics if any(measured(results, case, name) for case in cases)]
-    compared = [f"{METRICS[about.compared].title}, × prefork"] if about.compared else []
+    compared = [f"{METRICS[about.compared].title}, × {about.to}"] if about.compared else []
     head = ["case", "server", *(METRICS[name].title for name in shown), *compared, "rounds"]
     lines = [line(head), line(["---", "---", *["--:"] * (len(head) - 2)])]
     for case in cases:
@@ -349,7 +366,7 @@ def table(results: Results, group: str) -> str:
             spreads = [(spread(results, case, server, name), METRICS[name]) for name in shown]
             cells = [own.show(metric) if own else "–" for own, metric in spreads]
             if about.compared:
-                against = ratio(results, case, about.compared, server, REFERENCE)
+                against = ratio(results, case, about.compared, server, about.to)
                 cells.append(against.show(RATIO) if against else "–")
             lines.append(line([case, server, *cells, str(len(valid(results, case, server)))]))
     return "\n".join(lines)

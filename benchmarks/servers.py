@@ -32,6 +32,7 @@ class Setup:
         threads: of each worker.
         connections: how many it must hold at once.
         queue_timeout: seconds that a request may wait for a thread, None for ever.
+        pages: what it is asked for, where that is more than one page.
     """
 
     application: str
@@ -41,6 +42,7 @@ class Setup:
     threads: int = 4
     connections: int = 1_000
     queue_timeout: float | None = None
+    pages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Server:
         shedding: what is added where a queue has a limit.
         worker_classes: the name of a worker class → what is added for it.
         libraries: other distributions whose version is recorded, because its worker class is theirs.
+        warming: what is added for each page that it is asked for.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Server:
     shedding: tuple[str, ...] = ()
     worker_classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     libraries: tuple[str, ...] = ()
+    warming: tuple[str, ...] = ()
 
     def arguments(self, setup: Setup, port: int) -> list[str]:
         """Return the command line that serves a setup on a port."""
@@ -75,6 +79,7 @@ class Server:
             parts += self.crowded
         if setup.queue_timeout is not None:
             parts += self.shedding
+        parts += tuple(part.replace("{page}", page) for page in setup.pages for part in self.warming)
         values = {name: getattr(setup, name) for name in Setup.__slots__}
         module, _, name = setup.application.partition(":")
         return [part.format(**values, port=port, module=module, callable=name) for part in parts]
@@ -100,6 +105,7 @@ def _version(distribution: str) -> str | None:
 
 BIND: Final = f"--bind={HOST}:{{port}}"
 PREFORK: Final = (sys.executable, "-m", "prefork", "--workers={workers}", "--log-level=warning", BIND)
+PRELOAD: Final = (*PREFORK, "--worker-class=sync", "--preload")
 GUNICORN: Final = (
     sys.executable,
     "-m",
@@ -184,8 +190,12 @@ SERVERS: Final = (
         worker_classes=WORKERS,
     ),
     Server("prefork-sync", "prefork-core", (*PREFORK, "--worker-class=sync", "{application}")),
+    Server("prefork-preload", "prefork-core", (*PRELOAD, "{application}")),
+    Server("prefork-warmup", "prefork-core", (*PRELOAD, "{application}"), warming=("--warmup={page}",)),
+    Server("prefork-refork", "prefork-core", (*PRELOAD, "--refork=50", "{application}")),
     Server("gunicorn-gthread", "gunicorn", (*GUNICORN, *THREADS, "{application}")),
     Server("gunicorn-sync", "gunicorn", (*GUNICORN, "{application}")),
+    Server("gunicorn-preload", "gunicorn", (*GUNICORN, "--preload", "{application}")),
     # Its defaults: up to 512 threads run the application. By backpressure it stops accepting.
     Server("granian", "granian", GRANIAN, crowded=("--backpressure={connections}",)),
     Server(

@@ -37,10 +37,10 @@ class Target:
 
     def value(self, results: Results) -> Spread | None:
         """Return what was reached over rounds, None if it was not measured."""
-        metric, against = self.bound.metric, self.bound.against
+        metric, own, against = self.bound.metric, self.bound.of, self.bound.against
         if against:
-            return ratio(results, self.case, metric, REFERENCE, against)
-        return spread(results, self.case, REFERENCE, metric)
+            return ratio(results, self.case, metric, own, against)
+        return spread(results, self.case, own, metric)
 
     def verdict(self, results: Results) -> Verdict:
         """Return whether the median over rounds is within the bound."""
@@ -55,7 +55,8 @@ class Target:
     def title(self) -> str:
         """The figure that counts, in words."""
         against = f", × {self.bound.against}" if self.bound.against else ""
-        return f"{METRICS[self.bound.metric].title}{against}"
+        own = f" of {self.bound.of}" if self.bound.of != REFERENCE else ""
+        return f"{METRICS[self.bound.metric].title}{own}{against}"
 
     @property
     def shown_as(self) -> Metric:
@@ -82,7 +83,8 @@ def table(results: Results) -> str:
         if target.case not in ran:
             continue
         value = target.value(results)
-        rounds = sum(s.case == target.case and s.server == REFERENCE and not s.error for s in results.samples)
+        own = target.bound.of
+        rounds = sum(s.case == target.case and s.server == own and not s.error for s in results.samples)
         lines.append(
             line(
                 [

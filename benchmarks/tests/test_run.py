@@ -31,4 +31,4 @@ def test_a_case_that_needs_fewer_rounds_takes_less_time() -> None:
 def test_a_full_run_takes_no_longer_than_the_readme_says() -> None:
     plan = Plan(CASES, SERVERS, 5, LISTED)
 
-    assert sum(map(plan.estimate, CASES)) <= 47 * 60
+    assert sum(map(plan.estimate, CASES)) <= 53 * 60

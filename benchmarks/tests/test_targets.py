@@ -39,6 +39,14 @@ def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
     assert verdict(5.0, against="nobody", cpu_us=1.0) is Verdict.UNKNOWN
 
 
+def test_prefork_run_in_another_way_has_targets_of_its_own() -> None:
+    found = results(run("plain", cpu_us=10.0), run("preloading", cpu_us=4.0))
+    target = Target("a-case", Bound("cpu_us", Sense.AT_MOST, 0.3, "plain", of="preloading"))
+
+    assert target.verdict(found) is Verdict.MISSED
+    assert target.title == "CPU µs/request of preloading, × plain"
+
+
 def test_the_table_says_bound_value_and_verdict() -> None:
     figures = {"goodput": 0.97, "p99_of_limit": 1.2}
     found = results(Sample("overload", "overload-compute-close", 0, "prefork", figures))
@@ -52,7 +60,8 @@ def test_the_table_says_bound_value_and_verdict() -> None:
 def test_each_target_is_of_a_case_that_runs_both_servers_and_of_a_metric_that_can_be_shown() -> None:
     cases = {case.name: case for case in CASES}
     for target in targets.TARGETS:
-        assert {report.REFERENCE, target.bound.against or report.REFERENCE} <= set(cases[target.case].servers)
+        pair = {target.bound.of, target.bound.against or target.bound.of}
+        assert pair <= set(cases[target.case].servers)
         assert target.bound.metric in report.METRICS
 
 
@@ -60,6 +69,16 @@ def test_each_case_has_a_name_of_its_own_a_group_and_known_servers() -> None:
     assert len({case.name for case in CASES}) == len(CASES)
     assert {case.group for case in CASES} == report.GROUPS.keys()
     assert {name for case in CASES for name in case.servers} <= {server.name for server in SERVERS}
+
+
+def test_who_warms_up_is_told_each_page() -> None:
+    case = next(case for case in CASES if case.name == "django-admin")
+    server = next(server for server in SERVERS if server.warming)
+    command = server.arguments(case.setup, 8000)
+
+    assert [part for part in command if part.startswith("--warmup=")] == [
+        f"--warmup={page}" for page in case.pages
+    ]
 
 
 def test_every_command_line_can_be_filled_in() -> None:
