@@ -207,7 +207,11 @@ def test_a_module_without_any_of_the_default_names_says_so(folder: Folder) -> No
             "does not take the two arguments of a WSGI application",
             ":app()?",
         ),
-        ("async def app(scope, receive, send): pass", "is an asynchronous (ASGI) application", ""),
+        (
+            "async def app(scope, receive, send): pass",
+            "is an asynchronous (ASGI) application",
+            "(pip install prefork-aio)",
+        ),
         ("class A:\n async def __call__(s, scope, receive, send): pass\napp = A()", "is an asynchronous", ""),
     ],
 )

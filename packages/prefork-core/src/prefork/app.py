@@ -274,7 +274,7 @@ def _check_wsgi(spec: Spec, found: object, name: str) -> None:
     if _is_asynchronous(found):
         raise AppError(
             f"{name} is an asynchronous (ASGI) application, but WSGI ones are served",
-            hint="`prefork --list-workers` shows other worker classes, for -k",
+            hint="-k aio serves such ones (pip install prefork-aio)",
         )
     if _is_factory(found):
         hint = "" if spec.call is not None else f"did you mean {name}()?"

@@ -86,6 +86,19 @@ def test_what_changes_security_or_behaviour_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("asgi_loop", "aio_loop"),
+        ("asgi_lifespan", "aio_lifespan"),
+        ("websocket_max_message_size", "aio_websocket_max_size"),
+        ("root_path", "aio_root_path"),
+    ],
+)
+def test_what_the_worker_class_for_asgi_has_is_named(name: str, ours: str) -> None:
+    assert f" {ours}." in ABSENT[name].instead
+
+
+@pytest.mark.parametrize(
     "name", ["worker_tmp_dir", "reuse_port", "control_socket_mode", "enable_backlog_metric"]
 )
 def test_what_only_tunes_is_ignored(name: str) -> None:

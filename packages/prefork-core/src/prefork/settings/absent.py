@@ -59,7 +59,10 @@ _TLS_ONLY: Final = "it only concerns TLS, which is not in this version."
 _HTTP2: Final = "HTTP/1.1 only: let a proxy in front speak HTTP/2 to clients."
 _PROXY: Final = "the PROXY protocol is not in this version: let the balancer set X-Forwarded-* fields."
 _UWSGI: Final = "only HTTP is spoken: use proxy_pass (not uwsgi_pass) in front."
-_ASGI: Final = "there is no ASGI worker in this version."
+_ASGI_LOOP: Final = "ASGI applications are served by -k aio (pip install prefork-aio): set aio_loop."
+_ASGI_LIFESPAN: Final = "ASGI applications are served by -k aio (pip install prefork-aio): set aio_lifespan."
+_ASGI_LEFT: Final = "with -k aio an application learns at once that its client has left, and may go on."
+_WEBSOCKETS: Final = "WebSockets of ASGI are served by -k aio: set aio_websocket_max_size."
 _DIRTY: Final = "there are no dirty arbiters: run long tasks in a task queue (Celery, RQ, Dramatiq)."
 _STRICT: Final = "messages that RFC 9112 lets a server refuse are always refused: mend the client or proxy."
 _SYSLOG: Final = (
@@ -228,14 +231,15 @@ _ROWS: Final = (
     Absent(
         "root_path",
         _REFUSED,
-        "set SCRIPT_NAME in a trusted proxy or mount the application below the path in a middleware.",
+        "set SCRIPT_NAME in a trusted proxy, mount the application below the path in a middleware, or, for an"
+        " ASGI application whose proxy takes the path off, set aio_root_path.",
         ("--root-path",),
     ),
     # Worker processes
-    Absent("asgi_loop", _IGNORED, _ASGI, ("--asgi-loop",), asks_nothing=("auto",)),
-    Absent("asgi_lifespan", _IGNORED, _ASGI, ("--asgi-lifespan",), asks_nothing=("auto",)),
-    Absent("asgi_disconnect_grace_period", _IGNORED, _ASGI, ("--asgi-disconnect-grace-period",)),
-    Absent("websocket_max_message_size", _IGNORED, _ASGI, ("--websocket-max-message-size",)),
+    Absent("asgi_loop", _IGNORED, _ASGI_LOOP, ("--asgi-loop",), asks_nothing=("auto",)),
+    Absent("asgi_lifespan", _IGNORED, _ASGI_LIFESPAN, ("--asgi-lifespan",), asks_nothing=("auto",)),
+    Absent("asgi_disconnect_grace_period", _IGNORED, _ASGI_LEFT, ("--asgi-disconnect-grace-period",)),
+    Absent("websocket_max_message_size", _IGNORED, _WEBSOCKETS, ("--websocket-max-message-size",)),
     Absent("http_parser", _IGNORED, "there is one parser for all workers.", ("--http-parser",)),
 )
 

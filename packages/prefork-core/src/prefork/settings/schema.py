@@ -89,7 +89,10 @@ class Settings:
         optional_text("MODULE:APP", "an application such as `module:app` or `module:create_app()`"),
         None,
         flags=(),
-        help="The application, so that it can be left out on the command line.",
+        help=(
+            "The application: a module and a name in it, or a factory to be called. A file can have it as"
+            " wsgi_app; then it can be left out here."
+        ),
     )
     chdir: str | None = option(
         _APPLICATION,
