@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -70,6 +71,17 @@ def test_a_listener_is_opened_for_each_bind_in_order(tmp_path: Path) -> None:
     assert [listener.sock.family for listener in listeners] == [socket.AF_INET, socket.AF_UNIX]
     generations.close_listeners(listeners)
     assert not (tmp_path / "web.sock").exists()
+
+
+def test_no_more_connections_wait_than_backlog_says(tmp_path: Path) -> None:
+    path = f"{tmp_path}/web.sock"
+    listeners = generations.open_listeners([f"unix:{path}"], Settings(backlog=2), None, ())
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(10)]
+        for client in clients:
+            client.setblocking(False)
+        assert 0 < [client.connect_ex(path) for client in clients].count(0) < 10
+    generations.close_listeners(listeners)
 
 
 def test_a_listener_that_is_there_is_used_again_once(tmp_path: Path) -> None:

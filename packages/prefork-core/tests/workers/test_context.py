@@ -30,6 +30,11 @@ def app(_environ: dict[str, Any], _start: Any) -> list[bytes]:
     return []
 
 
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
 def reason(ctx: WorkerContext) -> StopReason | None:
     return ctx.stopping
 
@@ -144,6 +149,17 @@ def test_the_arbiter_is_told_when_enough_requests_are_served(tmp_path: Path) -> 
     assert (worker.heard(Report.WARM), worker.heard(Report.RETIRE)) == (1, 0)
     milestones[5]()
     assert worker.heard(Report.RETIRE) == 1
+
+
+def test_workers_with_jitter_have_limits_of_their_own(tmp_path: Path) -> None:
+    settings = {"max_requests": 5, "max_requests_jitter": 10**9}
+    limits = {
+        count
+        for name in ("one", "two")
+        for count in context(Worker(app, _folder(tmp_path / name), settings=settings))._milestones()
+    }
+    assert len(limits) == 2
+    assert all(5 <= count <= 5 + 10**9 for count in limits)
 
 
 def test_without_such_settings_nobody_counts(tmp_path: Path) -> None:
