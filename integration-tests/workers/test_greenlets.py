@@ -86,6 +86,46 @@ def app(environ, start_response):
         assert server.wait_ready().text == "in time"
 
 
+def test_a_configuration_file_that_patches_is_refused(tmp_path: Path, library: str) -> None:
+    """It would patch the arbiter. On a reload that goes on as if nothing had been, and so do new workers."""
+    patch = {
+        "gevent": "from gevent import monkey\nmonkey.patch_all()\n",
+        "eventlet": "import eventlet\neventlet.monkey_patch()\n",
+    }
+    refused = "the configuration file replaces what the server itself needs: _thread.start_new_thread"
+    write(
+        tmp_path,
+        """\
+import socket
+assert not socket.socket.__module__.startswith("socket"), "not patched"
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+""",
+    )
+    config = tmp_path / "prefork.conf.py"
+    config.write_text(patch[library])
+    with Server(tmp_path, "-w 1 app:app", ready=False, expect=1) as server:
+        server.wait_exit()
+        assert refused in server.log()
+        assert "Traceback" not in server.log()
+    config.write_text("")
+    with Server(tmp_path, "-w 1 app:app") as server:
+        config.write_text(patch[library])
+        server.signal(signal.SIGHUP)
+        server.wait_log(refused)
+        assert server.ask("/").status == 200
+        config.write_text("")
+        server.signal(signal.SIGHUP)
+        server.wait_log("generation 2 ready")
+        assert server.ask("/").status == 200
+        [pid] = server.wait_workers(1)
+        os.kill(pid, signal.SIGKILL)
+        server.wait_log("ready after", count=3)
+        server.stop()  # long before graceful_timeout
+        assert "Traceback" not in server.log()
+
+
 def test_a_stop_closes_idle_connections_and_finishes_requests_of_a_forked_application(tmp_path: Path) -> None:
     deploy(tmp_path)
     with Server(tmp_path, "-w 1 --preload app:app") as server, hold(server, "a") as busy:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from prefork import __version__
 from prefork.errors import BootError, ConfigError, ExitCode, PreforkError
+from prefork.process import patching
 from prefork.settings import Command, load
 from prefork.workers import registry
 
@@ -40,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    loaded = load(arguments, os.environ, os.getcwd(), registry.contributions)
+    with patching.refused():
+        loaded = load(arguments, os.environ, os.getcwd(), registry.contributions)
     match loaded.command:
         case Command.VERSION:
             _say(f"prefork {__version__}")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import warnings
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
@@ -12,10 +13,11 @@ with warnings.catch_warnings():
     # Its own word on its end is for whoever starts a server, who gets it from prefork, once.
     warnings.simplefilter("ignore")
     import eventlet
+    import eventlet.green.socket
+    import eventlet.patcher
     from eventlet import hubs
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping
 
 
@@ -29,6 +31,9 @@ class _TimeIsUp(Exception):
 
 def patch() -> None:
     """Make the standard library cooperative."""
+    if socket.socket is not eventlet.green.socket.socket:
+        # What a configuration file has patched is undone in the arbiter, and eventlet does nothing twice.
+        eventlet.patcher.already_patched.clear()
     # It looks at every object there is, and would print whatever a handler raises meanwhile, and go on.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
+import socket
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 import gevent.hub
 import gevent.monkey
+import gevent.socket
 
 if TYPE_CHECKING:
     import logging
-    import socket
     from collections.abc import Callable, Mapping
 
 _READ: Final = 1
@@ -25,6 +26,9 @@ _TICK: Final = 0.25
 
 def patch() -> None:
     """Make the standard library cooperative."""
+    if socket.socket is not gevent.socket.socket:
+        # What a configuration file has patched is undone in the arbiter, and gevent does nothing twice.
+        gevent.monkey.saved.clear()
     gevent.monkey.patch_all()
 
 

@@ -24,7 +24,7 @@ from prefork.arbiter.upgrade import BESIDE, Kin
 from prefork.errors import ConfigError, ExitCode, PreforkError
 from prefork.net.listener import Family, adopt
 from prefork.observe.log import open_logs
-from prefork.process import handover, relaunch, signals, systemd
+from prefork.process import handover, patching, relaunch, signals, systemd
 from prefork.process.daemon import Starter, daemonize
 from prefork.process.kernel import Unix
 from prefork.process.pidfile import Pidfile
@@ -287,7 +287,8 @@ class Boot:
 
     def _follow(self, old: Generation, number: int) -> Generation:
         """Make the next generation out of all sources of settings, read again."""
-        loaded = load(self._argv, self._environ, self._start, registry.contributions)
+        with patching.refused():
+            loaded = load(self._argv, self._environ, self._start, registry.contributions)
         new = generations.follow(old, loaded, number, self._start, self._inherited)
         _warn(new.logs, loaded, new.worker_type)
         return new
