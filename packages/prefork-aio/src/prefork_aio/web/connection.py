@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
@@ -106,7 +106,7 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve."""
-        self._wire = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
+        self._wire = transport  # type: ignore[assignment]  # uvloop's is one in all but its class
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:

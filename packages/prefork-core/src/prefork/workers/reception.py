@@ -13,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from prefork.http.forwarded import Fields
+from prefork.net.connected import Connected
 from prefork.net.poller import READ, Poller
 from prefork.process.scoreboard import Phase
 from prefork.workers.acceptor import DRAINING, QUEUE_GRACE, Acceptor
@@ -58,7 +59,7 @@ class Reception:
         self.header_timeout = ctx.settings.header_timeout or inf
         self._first_byte_timeout = self.keepalive or self.header_timeout
         self._poller = Poller()
-        self._acceptor = Acceptor(ctx, self._poller, socket.socket)
+        self._acceptor = Acceptor(ctx, self._poller, Connected)
         self._poller.watch(ctx.stop_fd, READ)
         self._open: dict[Arrival, None] = {}
         self.idle = 0
@@ -124,7 +125,8 @@ class Reception:
         return arrivals
 
     def _opened(self, sock: socket.SocketType, address: Any, now: float) -> Arrival:
-        assert isinstance(sock, socket.socket)  # as the acceptor was told
+        assert isinstance(sock, Connected)  # as the acceptor was told
+        sock.peer = address
         peer, port = address[:2] if isinstance(address, tuple) else ("", 0)
         deadline = now + self._first_byte_timeout
         arrival = Arrival(self, sock, peer, port, now, deadline)
