@@ -6,6 +6,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from prefork.settings import Settings
 from prefork.worker import API_VERSION
 from prefork.workers import registry
@@ -24,6 +26,12 @@ def test_whoever_starts_a_server_is_told_of_its_end() -> None:
 
 def test_as_many_requests_are_in_hand_as_connections_may_be_open() -> None:
     assert EventletWorker.at_once(Settings(worker_connections=77)) == 77
+
+
+def test_it_is_refused_without_the_gil(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert EventletWorker.lacks(Settings()) is None
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    assert "without the GIL, which eventlet needs" in str(EventletWorker.lacks(Settings()))
 
 
 def test_the_arbiter_imports_nothing_of_eventlet() -> None:

@@ -9,6 +9,7 @@ run in the worker process.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from enum import Enum
 from types import MappingProxyType
@@ -44,6 +45,7 @@ __all__ = [
     "StopReason",
     "Worker",
     "kinds",
+    "no_gil",
     "option",
 ]
 
@@ -69,6 +71,20 @@ def option(kind: Kind[T], default: T, *, help: str) -> T:  # noqa: A002 (as in p
         A dataclass field (typed as the default, as `dataclasses.field` is).
     """
     return declare("", kind, default, help=help)
+
+
+def no_gil(library: str) -> str | None:
+    """Return why a library that needs the GIL cannot be used in this Python, None when it can.
+
+    For `Worker.lacks`: a library that switches stacks or keeps state in C may do harm without it.
+
+    Args:
+        library: how to call it.
+    """
+    has_gil = getattr(sys, "_is_gil_enabled", None)  # since Python 3.13
+    if has_gil is None or has_gil():
+        return None
+    return f"this Python runs without the GIL, which {library} needs (PYTHON_GIL=1, or a build that has it)"
 
 
 class Interface(Enum):

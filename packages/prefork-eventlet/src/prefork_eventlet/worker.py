@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
-from prefork.worker import Context, Worker, kinds, option
+from prefork.worker import Context, Worker, kinds, no_gil, option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,6 +48,11 @@ class EventletWorker(Worker):
     def at_once(cls, settings: Settings) -> int:
         """Return how many requests a worker may have in hand at once: one per connection."""
         return settings.worker_connections
+
+    @classmethod
+    def lacks(cls, settings: Settings) -> str | None:  # noqa: ARG003
+        """Return what eventlet needs of this Python and does not have."""
+        return no_gil("eventlet")
 
     @classmethod
     def prepare(cls, settings: Settings, /) -> None:

@@ -7,16 +7,22 @@ the worker process.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from prefork.worker import Context, Worker, kinds, option
+from prefork.worker import Context, Worker, kinds, no_gil, option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from prefork.settings import Settings
+
+
+_GREENLET: Final = (3, 2, 2)
+"""What the oldest gevent asks for that this package takes."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,11 @@ class GeventWorker(Worker):
         return settings.worker_connections
 
     @classmethod
+    def lacks(cls, settings: Settings) -> str | None:  # noqa: ARG003
+        """Return what gevent needs of this Python and does not have."""
+        return no_gil("gevent") or _old_greenlet()
+
+    @classmethod
     def prepare(cls, settings: Settings, /) -> None:
         """Patch the standard library, before the application imports it."""
         from prefork_gevent import library
@@ -60,3 +71,18 @@ class GeventWorker(Worker):
         from prefork_gevent import library
 
         ctx.serve_in_greenlets(library.Gevent(ctx.log))
+
+
+def _old_greenlet() -> str | None:
+    """Return that greenlet is too old for gevent, which pip allows: another package may ask for that.
+
+    gevent starts with it, and is not made for it.
+    """
+    try:
+        found = version("greenlet")
+    except PackageNotFoundError:
+        return None  # that is said by the import
+    if tuple(map(int, re.findall(r"\d+", found)[:3])) >= _GREENLET:
+        return None
+    needed = ".".join(map(str, _GREENLET))
+    return f"gevent needs greenlet {needed} or later, and {found} is installed (pip check says for whom)"
