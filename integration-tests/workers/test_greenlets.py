@@ -42,7 +42,11 @@ def write(folder: Path, text: str) -> None:
     (folder / "app.py").write_text(text)
 
 
-def test_many_requests_wait_beside_each_other(tmp_path: Path) -> None:
+OTHER_LOOP: Final = {"gevent": {"GEVENT_BACKEND": "poll"}, "eventlet": {"EVENTLET_HUB": "asyncio"}}
+
+
+@pytest.mark.parametrize("loop", ["its usual loop", "another loop"])
+def test_many_requests_wait_beside_each_other(tmp_path: Path, library: str, loop: str) -> None:
     """Each of them waits for all others, so none would end if one had to wait for another's end."""
     write(
         tmp_path,
@@ -57,7 +61,8 @@ def app(environ, start_response):
     return [b"here"]
 """,
     )
-    with Server(tmp_path, "-w 1 app:app") as server, ExitStack() as stack:
+    environ = OTHER_LOOP[library] if loop == "another loop" else {}
+    with Server(tmp_path, "-w 1 app:app", environ=environ) as server, ExitStack() as stack:
         server.wait_workers(1)
         waiting = [stack.enter_context(client.connect(server.address)) for _ in range(CROWD)]
         for sock in waiting:
