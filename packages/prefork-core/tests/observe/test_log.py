@@ -558,12 +558,13 @@ def test_requests_and_records_are_counted_where_statsd_host_says(tmp_path: Path)
         server.bind(str(tmp_path / "statsd.sock"))
         server.settimeout(20.0)
         host = f"unix://{tmp_path}/statsd.sock"
-        with opened(errorlog=str(tmp_path / "log"), statsd_host=host, statsd_prefix="shop") as logs:
+        names = {"statsd_host": host, "statsd_prefix": "shop", "dogstatsd_tags": "zone:eu"}
+        with opened(errorlog=str(tmp_path / "log"), **names) as logs:
             logs.error.error("broken")
-            assert server.recv(4096) == b"shop.gunicorn.log.error:1|c"
+            assert server.recv(4096) == b"shop.gunicorn.log.error:1|c|#zone:eu"
             assert logs.access is not None
             logs.access.write(REQUEST)
-            assert b"shop.gunicorn.requests:1|c\n" in server.recv(4096)
+            assert b"shop.gunicorn.requests:1|c|#zone:eu\n" in server.recv(4096)
         assert "broken" in (tmp_path / "log").read_text()
 
 

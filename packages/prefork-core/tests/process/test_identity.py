@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +78,21 @@ def test_root_becomes_the_user_for_good_and_keeps_no_group() -> None:
         assert set(os.getgroups()) <= {NOBODY}
         with pytest.raises(PermissionError):
             os.setuid(0)
+
+    assert passes_in_a_child(check)
+
+
+def test_initgroups_leaves_all_groups_of_the_user() -> None:
+    """Only root can show this; as a rule some account of a machine is in a second group."""
+
+    def check() -> None:
+        if os.geteuid() != 0:
+            return
+        groups = {who: os.getgrouplist(who.pw_name, who.pw_gid) for who in pwd.getpwall() if who.pw_uid}
+        user = max(groups, key=lambda who: len(groups[who]))
+        identity.drop_privileges(user.pw_name, None, initgroups=True)
+        assert (os.getuid(), os.getgid()) == (user.pw_uid, user.pw_gid)
+        assert set(os.getgroups()) == set(groups[user])
 
     assert passes_in_a_child(check)
 

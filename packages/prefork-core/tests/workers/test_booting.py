@@ -4,11 +4,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from in_a_child import passes_in_a_child
 
 from prefork.errors import AppError, BootError, ConfigError, ExitCode
 from prefork.observe.log import open_logs
 from prefork.settings import Settings
 from prefork.workers import booting
+from prefork.workers.sync import SyncWorker
+
+
+def test_initgroups_is_asked_for_before_anything_is_loaded() -> None:
+    def check() -> None:
+        with pytest.raises(ConfigError, match="needs a user with an account, and uid 54321 has none"):
+            booting.load(Settings(user=54321, group=54321, initgroups=True), SyncWorker)
+
+    assert passes_in_a_child(check)
 
 
 def with_cause(error: BootError) -> BootError:
