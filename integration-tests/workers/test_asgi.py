@@ -294,6 +294,17 @@ class TestPings:
 
 
 class TestHandshake:
+    def test_compression_is_agreed_on_unless_its_option_is_off(self, server: Probe, tmp_path: Path) -> None:
+        offer = "Sec-WebSocket-Extensions: permessage-deflate"
+        talk = Talk(server, "/echo", offer)
+        assert "permessage-deflate" in talk.head
+        talk.leave()
+        with Probe(tmp_path, "--no-aio-websocket-compression") as plain:
+            talk = Talk(plain, "/echo", offer)
+            assert "101" in talk.head
+            assert "permessage-deflate" not in talk.head
+            talk.leave()
+
     @pytest.mark.parametrize(
         "changed",
         [{"Sec_WebSocket_Key": ""}, {"Sec_WebSocket_Key": "short"}, {"Sec_WebSocket_Key": "ä" * 24}],
