@@ -84,7 +84,7 @@ def test_only_what_was_in_a_killed_process_is_lost(
         try:
             complete(happened)
             wait_held(server)
-            weight = weigh(server.pid)
+            held, weight = holdings(server), weigh(server.pid)
             with closing, keeping:
                 happened.run(chaos.plan(seed, seconds, preload=preload, only=only_these))
                 happened.note("all is to be well again")
@@ -92,6 +92,7 @@ def test_only_what_was_in_a_killed_process_is_lost(
             happened.check_requests()
             check_agreement(happened, worker_class.threads)
             wait_held(server)
+            until(lambda: holdings(server) == held, f"each to hold {held}, and not {holdings(server)}")
             print(f"--- the arbiter: {weight} KiB of its own before, {weigh(server.pid)} after")
             assert weigh(server.pid) - weight < GROWTH
         except BaseException as error:
@@ -116,6 +117,8 @@ def test_an_arbiter_is_known_that_takes_over_just_when_its_workers_are_killed(tm
         until(lambda: "handing over" in str(control.ask(tmp_path, "status")["upgrade"]), "a ready successor")
         deploy(tmp_path, boot="os._exit(9)")  # nobody comes in the place of those who are killed
         successor = int((tmp_path / "server.pid.2").read_text())
+        children = {child.pid for child in processes.children(server.pid)}
+        assert successor in children - {*happened.replaceable()}, "who tells it to end ends the server"
         for worker in processes.children(successor):
             happened.custody.kill(worker.pid)
         release(server, "1")
@@ -173,6 +176,24 @@ def wait_held(server: Server) -> None:
         return Counter(kind for kind, colon, _ in names if colon)
 
     until(lambda: held() == needed, f"the arbiter to hold {needed}, and not {held()}")
+
+
+def holdings(server: Server) -> dict[str, set[tuple[str, ...]]]:
+    """Return what the processes of each kind have open, by what that is, and all of one kind have alike."""
+    kinds = {
+        "arbiter": [server.pid],
+        "worker": server.workers(),
+        "template": server.templates(),
+        "status process": server.statuses(),
+    }
+    return {kind: {_holds(pid) for pid in pids} for kind, pids in kinds.items()}
+
+
+def _holds(pid: int) -> tuple[str, ...]:
+    """Return what a process has open: names of files and kinds of all else; and its pages that are shared."""
+    names = [name.rpartition("/")[2].partition(":")[0] for name in processes.descriptors(pid)]
+    shared = Path(f"/proc/{pid}/maps").read_text().count("/dev/zero")
+    return *sorted(re.sub(r"\d+", "N", name) for name in names), f"{shared} shared"
 
 
 def weigh(pid: int) -> int:

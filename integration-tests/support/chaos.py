@@ -76,6 +76,7 @@ BROKEN: Final = ("raise RuntimeError('broken')", "os._exit(9)", "sys.exit(1)", "
 """Lines that make the application one that cannot be loaded."""
 
 _WORKER: Final = "prefork: worker"
+_REPLACED: Final = (_WORKER, "prefork: template", "prefork: status")
 _LOOK: Final = 0.25
 _UPGRADE: Final = 60.0
 """Seconds: more than three times boot_timeout, and graceful_timeout."""
@@ -344,11 +345,11 @@ class Chaos:
 
     def kill_newborn(self, dice: Random) -> str | None:
         """Kill the next process that is forked, as soon as it is seen."""
-        known = _children(self.server.pid)
-        if not known:
+        known, victims = _children(self.server.pid), self.replaceable()
+        if not victims:
             return None
         with contextlib.suppress(ProcessLookupError):
-            os.kill(dice.choice(known), SIGTERM)  # a worker or a template, which gets a successor
+            os.kill(dice.choice(victims), SIGTERM)
         deadline = time.monotonic() + 1
         while time.monotonic() < deadline:
             for pid in _children(self.server.pid):
@@ -356,6 +357,13 @@ class Chaos:
                     return self._kill(pid)
             time.sleep(0.001)
         return "none came"
+
+    def replaceable(self) -> list[int]:
+        """Return the children of the arbiter that others follow when they are told to end.
+
+        During an upgrade it has one more, which is the server if it goes.
+        """
+        return [pid for pid in _children(self.server.pid) if processes.title(pid).startswith(_REPLACED)]
 
     def _kill(self, pid: int) -> str:
         seizure = self.custody.kill(pid)
