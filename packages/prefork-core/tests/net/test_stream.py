@@ -90,7 +90,7 @@ def test_a_reset_is_a_client_that_went_away() -> None:
 def test_what_fits_is_sent_at_once() -> None:
     stream, peer = pair()
     stream.send(b"abc")
-    assert stream.flushed
+    assert not stream.out
     assert (stream.pending, stream.taken) == (0, 3)
     assert take(peer, 3) == b"abc"
 
@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_kept_and_sent_later() -> None:
     stream.send(LARGE)
     assert 0 < stream.pending == len(LARGE) - stream.taken
     assert pump(stream, peer, len(LARGE)) == LARGE
-    assert stream.flushed
+    assert not stream.out
     assert (stream.pending, stream.taken) == (0, len(LARGE))
 
 
@@ -145,7 +145,7 @@ def test_what_is_dropped_is_forgotten() -> None:
     stream, _peer = pair(4096)
     stream.send(LARGE)
     stream.drop()
-    assert stream.flushed
+    assert not stream.out
     assert stream.pending == 0
 
 
@@ -162,7 +162,7 @@ def test_a_part_of_a_file_is_sent(tmp_path: Path) -> None:
     fd = file_of(tmp_path, b"0123456789")
     stream, peer = pair()
     stream.send_file(FilePart(fd, 3, 4))
-    assert stream.flushed
+    assert not stream.out
     assert take(peer, 4) == b"3456"
     assert os.lseek(fd, 0, os.SEEK_CUR) == 0
     os.close(fd)
@@ -204,7 +204,7 @@ def test_a_file_costs_no_memory(tmp_path: Path) -> None:
     fd = file_of(tmp_path, LARGE)
     stream, _peer = pair(4096)
     stream.send_file(FilePart(fd, 0, len(LARGE)))
-    assert not stream.flushed
+    assert stream.out
     assert stream.pending == 0
     os.close(fd)
 
@@ -260,7 +260,7 @@ def test_a_large_file_lets_others_have_their_turn() -> None:
     thread = threading.Thread(target=swallow)
     thread.start()
     stream.send_file(FilePart(fd, 0, 64 << 20))
-    assert not stream.flushed
+    assert stream.out
     assert stream.taken <= 16 << 20
     stop.set()
     stream.close()

@@ -145,7 +145,8 @@ class Cycle:
             if not message.get("more_body", False):
                 self._exchange.finish(body)
                 self._stage = ENDED  # only now: a body that is no bytes leaves all as it was
-                self._wake()
+                if self._bell is not None:
+                    self._bell.ring()
                 return
             self._stage = BODY
             self._exchange.write(body)
@@ -169,9 +170,8 @@ class Cycle:
 
     def _start(self, message: dict[str, Any]) -> None:
         status = message["status"]
-        line = status_line(status)
         fields, closes = as_text(message.get("headers", ()))
-        self._exchange.start(line, fields)
+        self._exchange.start(_STATUSES.get(status) or status_line(status), fields)
         if closes:
             self._exchange.close_afterwards()
         self._stage = STARTED

@@ -25,6 +25,11 @@ EXTEND_DEADLINE: Final = "prefork.extend_deadline"
 """Under which name the application finds a function of seconds: see `prefork.worker.Exchange`. The environ of
 WSGI applications has it under the same."""
 
+PATHSEND: Final = "http.response.pathsend"
+
+_SCOPE: Final = "prefork_aio.scope"
+"""Under which name the memo of a head has what is the same for all requests that repeat it."""
+
 _KEPT: Final = 64
 _KEPT_SIZE: Final = 2048
 """Bytes of a head up to which its fields are kept, for the next request that has the same ones."""
@@ -46,7 +51,7 @@ class Scopes:
         *,
         root_path: str,
         script_name: str,
-        state: Mapping[str, Any] | None,
+        state: dict[str, Any] | None,
         sends_files: bool,
         asks_proxies: bool,
     ) -> None:
@@ -55,7 +60,7 @@ class Scopes:
         self._script_name = script_name.rstrip("/")
         self._state = state
         self._asks_proxies = asks_proxies
-        self._extensions: tuple[str, ...] = ("http.response.pathsend",) if sends_files else ()
+        self._sends_files = sends_files
         self._pairs: dict[bytes, list[tuple[bytes, bytes]]] = {}
 
     def http(self, exchange: Exchange) -> dict[str, Any]:
@@ -65,18 +70,40 @@ class Scopes:
             ProtocolError: the request is to be refused.
         """
         request = exchange.request
-        forwarded = exchange.forwarded()
+        memo = request.memo
+        if memo is None:
+            scope, script_name = self._of_fields(exchange)
+        else:
+            known = memo.get(_SCOPE)
+            if known is None:
+                known = memo[_SCOPE] = self._of_fields(exchange)
+            scope, script_name = known[0].copy(), known[1]
+            scope["headers"] = scope["headers"].copy()
         path = request.path
         raw_path = path.encode("latin-1")
-        path = unquote(path) if "%" in path else path
-        root_path = self._root_path
-        script_name = forwarded.script_name or self._script_name
+        if "%" in path:
+            path = unquote(path)
         if script_name:
             path_info(request.path, script_name)  # raises where the path is not below it
-            root_path = script_name
-        elif root_path:
-            path = root_path + path
+        elif self._root_path:
+            path = self._root_path + path
             raw_path = self._raw_root + raw_path
+        scope["asgi"] = {"version": "3.0", "spec_version": SPEC}
+        scope["method"] = request.method
+        scope["path"] = path
+        scope["raw_path"] = raw_path
+        scope["query_string"] = request.query.encode("latin-1")
+        scope["extensions"] = {PATHSEND: {}} if self._sends_files else {}
+        scope[EXTEND_DEADLINE] = exchange.extend_deadline
+        if self._state is not None:
+            scope["state"] = self._state.copy()
+        return scope
+
+    def _of_fields(self, exchange: Exchange) -> tuple[dict[str, Any], str]:
+        """Return what is the same for all requests that repeat a head on its connection, and SCRIPT_NAME."""
+        request = exchange.request
+        forwarded = exchange.forwarded()
+        script_name = forwarded.script_name or self._script_name
         address, port = exchange.peer
         if self._asks_proxies and "HTTP_X_FORWARDED_FOR" in request.fields:
             client = exchange.client()
@@ -84,23 +111,14 @@ class Scopes:
                 address, port = client, 0
         scope: dict[str, Any] = {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": SPEC},
             "http_version": request.version[5:],
-            "method": request.method,
             "scheme": forwarded.scheme,
-            "path": path,
-            "raw_path": raw_path,
-            "query_string": request.query.encode("latin-1"),
-            "root_path": root_path,
+            "root_path": script_name or self._root_path,
             "headers": self._headers(request, forwarded.fields),
             "client": (address, port) if address else None,
             "server": exchange.server,
-            "extensions": {name: {} for name in self._extensions},
-            EXTEND_DEADLINE: exchange.extend_deadline,
         }
-        if self._state is not None:
-            scope["state"] = dict(self._state)
-        return scope
+        return scope, script_name
 
     def websocket(self, exchange: Exchange) -> dict[str, Any]:
         """Return the scope of a request for a WebSocket.

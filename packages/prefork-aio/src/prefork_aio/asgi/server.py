@@ -158,7 +158,8 @@ class Server:
     # Requests
 
     def _answer(self, exchange: Exchange) -> None:
-        if is_asked_for(exchange.request):
+        # The first question is enough nearly always, and costs no call.
+        if "HTTP_UPGRADE" in exchange.request.fields and is_asked_for(exchange.request):
             if is_refused(exchange):
                 return
             scope = self._scopes.websocket(exchange)

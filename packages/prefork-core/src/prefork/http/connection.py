@@ -52,6 +52,7 @@ class ServerConnection:
 
     Attributes:
         request: the request being served, None between requests.
+        received: what was received and not consumed yet.
         reading: where in a request the connection is.
         writing: where in a response the connection is.
         persistent: whether the connection may be used after this response; False before any head was sent
@@ -66,7 +67,6 @@ class ServerConnection:
         "_limits",
         "_patience",
         "_promised",
-        "_received",
         "_scanned",
         "_skipped",
         "_unanswered_continue",
@@ -74,6 +74,7 @@ class ServerConnection:
         "peer_closed",
         "persistent",
         "reading",
+        "received",
         "request",
         "writing",
     )
@@ -82,7 +83,7 @@ class ServerConnection:
         self._limits = limits
         self._kept: Parsed | None = None
         self._patience = PATIENCE
-        self._received = ReceiveBuffer()
+        self.received = ReceiveBuffer()
         self._scanned = 0
         self._skipped = False
         self._body: Decoder | None = None
@@ -101,15 +102,15 @@ class ServerConnection:
         """Add received bytes; b"" says that the peer sends no more."""
         if not data:
             self.peer_closed = True
-        elif self._received.data:
-            self._received.append(data)
+        elif self.received.data:
+            self.received.append(data)
         else:
-            self._received.data = data
+            self.received.data = data
 
     @property
     def buffered(self) -> int:
         """Bytes received and not consumed yet."""
-        return len(self._received.data)
+        return len(self.received.data)
 
     def next_request(self) -> Request | None:
         """Return the next request, None when more must be fed first.
@@ -118,7 +119,7 @@ class ServerConnection:
             ProtocolError: what was received must be refused. Answer with `refuse`, then close: nothing that
                 was or will be received on this connection is ever looked at again.
         """
-        received = self._received
+        received = self.received
         data = received.data
         if self.reading is not READING_HEAD or not data:
             return None
@@ -145,7 +146,7 @@ class ServerConnection:
 
     def _parse(self) -> Request | None:
         """Parse a head that is not known to repeat the one before."""
-        received = self._received
+        received = self.received
         try:
             if not self._skipped and received.data[0] == 13 and not self._skip_blank_line():
                 return None
@@ -168,13 +169,13 @@ class ServerConnection:
 
     def _skip_blank_line(self) -> bool:
         """RFC 9112 §2.2: one empty line before the request line is ignored, for old clients."""
-        data = self._received.data
+        data = self.received.data
         if len(data) == 1:
             return False
         if data[1] == 10:
-            self._received.skip(2)
+            self.received.skip(2)
             self._skipped = True
-        return bool(self._received.data)
+        return bool(self.received.data)
 
     def _await_body(self, request: Request) -> None:
         self.reading = READING_BODY
@@ -196,7 +197,7 @@ class ServerConnection:
         if body is None:
             return b""
         try:
-            piece = body.read(self._received, limit)
+            piece = body.read(self.received, limit)
         except ProtocolError:
             self.reading = REFUSED
             self.persistent = False
@@ -262,12 +263,12 @@ class ServerConnection:
             server: the value of Server, "" for none.
         """
         rendered = self.start_response(head, len(body), date, server)
-        if self._promised != len(body):
-            # HEAD, 204, 205 …, or not as long as the application said.
-            return rendered + self.frame(body) + self.end_response()
-        self.writing = WRITING_DONE
-        self._promised = 0
-        return rendered + body
+        if self._promised == len(body):
+            self.writing = WRITING_DONE
+            self._promised = 0
+            return rendered + body
+        # HEAD, 204, 205 …, or not as long as the application said.
+        return rendered + self.frame(body) + self.end_response()
 
     def frame(self, data: bytes) -> bytes:
         """Return a piece of body as it goes out.
@@ -331,7 +332,7 @@ class ServerConnection:
             return b""
         self.writing = WRITING_DONE
         # RFC 9110 §9.3.2: a HEAD that was refused before it was parsed gets no body either.
-        begun = "HEAD" if self._received.data[:5] == b"HEAD " else ""
+        begun = "HEAD" if self.received.data[:5] == b"HEAD " else ""
         method = begun if self.request is None else self.request.method
         return error_head(status, method=method, date=date, server=server)
 
@@ -351,8 +352,8 @@ class ServerConnection:
         self.abort()
         self.framing, self._promised = BY_NOTHING, 0
         self.reading = READING_TAKEN
-        early = bytes(self._received.data)
-        self._received.data = b""
+        early = bytes(self.received.data)
+        self.received.data = b""
         return early
 
     # Between requests

@@ -9,7 +9,7 @@ dictionary of names seen before. Knows nothing of sockets, time or settings.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prefork.errors import ProtocolError
 from prefork.http import framing, grammar
@@ -78,6 +78,8 @@ class Request:
         line: method and target as received, with the space between.
         rest: the bytes of the head behind the target, from the space before the version to the empty line.
         size: bytes that the head took in the buffer.
+        memo: what was worked out of the fields, for whoever wants to keep it: all requests that repeat a head
+            have the same one. None for a request that does not repeat the one before on its connection.
     """
 
     __slots__ = (
@@ -85,6 +87,7 @@ class Request:
         "expects_continue",
         "fields",
         "line",
+        "memo",
         "method",
         "path",
         "persistent",
@@ -122,6 +125,7 @@ class Request:
         self.underscored = underscored
         self.rest = rest
         self.size = size
+        self.memo: dict[str, Any] | None = None
 
     @property
     def raw(self) -> bytes:

@@ -13,7 +13,7 @@ idle connection must stay cheap too, so long heads are not kept.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from prefork.http import grammar
 from prefork.http.head import COMMON_METHODS, NO_LINES, Request
@@ -34,6 +34,7 @@ class Parsed(NamedTuple):
 
     Attributes:
         fields: those of each request that repeats it, so nobody may change them.
+        memo: see `Request`; goes with the connection, too.
     """
 
     rest: bytes
@@ -41,6 +42,7 @@ class Parsed(NamedTuple):
     fields: Mapping[str, str]
     content_length: int
     expects_continue: bool
+    memo: dict[str, Any]
 
 
 def keep(request: Request) -> Parsed | None:
@@ -53,7 +55,7 @@ def keep(request: Request) -> Parsed | None:
     rest = request.rest
     if not request.persistent or len(rest) > LONGEST_KEPT or request.target[0] != "/" or request.underscored:
         return None
-    parts = rest, request.version, request.fields, request.content_length, request.expects_continue
+    parts = rest, request.version, request.fields, request.content_length, request.expects_continue, {}
     return _new(Parsed, parts)
 
 
@@ -68,7 +70,7 @@ def parse_repeated(buffer: bytes | bytearray, parsed: Parsed, limits: Limits) ->
     Returns:
         What `parse_head` would return; None when that must be asked.
     """
-    rest, version, fields, content_length, expects_continue = parsed
+    rest, version, fields, content_length, expects_continue, memo = parsed
     at = buffer.find(b" HTTP/1.")
     size = at + len(rest)
     # A target has no space, so no other version is in front of this one in a request line that is right.
@@ -87,4 +89,5 @@ def parse_repeated(buffer: bytes | bytearray, parsed: Parsed, limits: Limits) ->
     request.content_length = content_length
     request.persistent = True  # else nothing would have been kept
     request.expects_continue = expects_continue
+    request.memo = memo
     return request

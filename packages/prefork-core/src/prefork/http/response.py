@@ -84,12 +84,12 @@ def check_head(status: str, headers: Sequence[tuple[str, str]]) -> ResponseHead:
         parts += begin, value
         if meaning is _LENGTH:
             length = _check_length(value, length)
-        else:
-            # What is printable has no control character in it, whatever else it has.
-            if not _is_printable(value):
-                _check_value(name, value)
-            if meaning is not None and meaning not in own:
-                own += (meaning,)
+            continue
+        # What is printable has no control character in it, whatever else it has.
+        if not _is_printable(value):
+            _check_value(name, value)
+        if meaning is not None and meaning not in own:
+            own += (meaning,)
     # Joined, not added: a subclass could have an addition of its own.
     fields = "".join(parts)
     if not fields.isascii():
@@ -173,6 +173,8 @@ def render_head(head: ResponseHead, plan: Plan, version: str, date: str, server:
         fields = "\r\nConnection: close" + fields
     elif version == "HTTP/1.0":
         fields = "\r\nConnection: keep-alive" + fields
+    if server and not own:
+        return f"HTTP/1.1 {line}\r\nServer: {server}\r\nDate: {date}{fields}\r\n\r\n".encode("latin-1")
     dated = "" if _DATE in own else f"\r\nDate: {date}"
     named = f"\r\nServer: {server}" if server and _SERVER not in own else ""
     return f"HTTP/1.1 {line}{named}{dated}{fields}\r\n\r\n".encode("latin-1")

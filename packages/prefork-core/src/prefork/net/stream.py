@@ -127,18 +127,19 @@ class Stream:
         sock: the socket; closed by `close`.
 
     Attributes:
+        out: what waits to be sent; None or empty when all was taken by the kernel.
         pending: bytes of memory that wait to be sent (files count nothing).
         taken: bytes that the kernel took so far.
     """
 
-    __slots__ = ("_handed", "_out", "fd", "pending", "sock", "taken")
+    __slots__ = ("_handed", "fd", "out", "pending", "sock", "taken")
 
     def __init__(self, sock: socket.SocketType) -> None:
         self.sock = sock
         if _SETS_MODE:
             sock.setblocking(False)
         self.fd = sock.fileno()
-        self._out: deque[memoryview | FilePart] | None = None
+        self.out: deque[memoryview | FilePart] | None = None
         self._handed: HandedSocket | None = None
         self.pending = 0
         self.taken = 0
@@ -157,14 +158,9 @@ class Stream:
             raise ClientDisconnected(f"the client went away: {error.strerror}") from error
 
     @property
-    def flushed(self) -> bool:
-        """Whether everything was taken by the kernel."""
-        return not self._out
-
-    @property
     def left(self) -> int:
         """Bytes that wait to be sent, those of files included."""
-        return self.pending + sum(part.count for part in self._out or () if isinstance(part, FilePart))
+        return self.pending + sum(part.count for part in self.out or () if isinstance(part, FilePart))
 
     def send(self, data: bytes, *, final: bool = False) -> None:
         """Send bytes, after all that wait already; keep what the kernel does not take.
@@ -178,7 +174,7 @@ class Stream:
             ClientDisconnected: the connection is broken.
             OSError: as `send_file`, if a file waits.
         """
-        if self._out:
+        if self.out:
             self._keep(memoryview(data))
             # PEP 3333: a block may not wait for the ones that follow, and the client may take more by now.
             self.flush()
@@ -201,15 +197,15 @@ class Stream:
             OSError: the file cannot be read, or has become shorter.
         """
         self.sock.setblocking(False)  # sendfile() has no flag for it
-        if self._out is None:
-            self._out = deque()
-        self._out.append(part)
+        if self.out is None:
+            self.out = deque()
+        self.out.append(part)
         self.flush()
 
     def _keep(self, rest: memoryview) -> None:
-        if self._out is None:
-            self._out = deque()
-        self._out.append(rest)
+        if self.out is None:
+            self.out = deque()
+        self.out.append(rest)
         self.pending += len(rest)
 
     def flush(self) -> bool:
@@ -222,7 +218,7 @@ class Stream:
             ClientDisconnected: the connection is broken.
             OSError: as `send_file`.
         """
-        out = self._out
+        out = self.out
         while out:
             first = out[0]
             if isinstance(first, FilePart):
@@ -269,7 +265,7 @@ class Stream:
 
     def drop(self) -> None:
         """Forget what waits to be sent: nobody will take it."""
-        self._out = None
+        self.out = None
         self.pending = 0
 
     def half_close(self) -> None:

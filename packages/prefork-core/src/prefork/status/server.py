@@ -191,7 +191,7 @@ class StatusServer:
         except ClientDisconnected:
             self._close(client)
             return
-        if client.stream.flushed:
+        if not client.stream.out:
             self._finish(client)
         else:
             client.deadline = monotonic() + PATIENCE

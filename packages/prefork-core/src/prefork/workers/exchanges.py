@@ -74,6 +74,7 @@ class Exchanges:
         self._free: list[Watch] = []
         self._spare: dict[Watch, ThreadRecord] = {}
         self._answering: dict[Exchange, None] = {}
+        self._unsettled: list[Exchange] = []
         self._in_turn = False
         self._due = 0.0
         self.fd = self._poller.fileno()
@@ -90,10 +91,11 @@ class Exchanges:
         if not events and not self.loop.turns and monotonic() < self._due:
             return
         self._in_turn = True
+        self._settle()
         self.ended = self.loop.handle(events, self) is Lost.ALL
         self._in_turn = False
         slot = self._ctx.slot
-        slot.idle = max(slot.idle - len(self._answering), 0)
+        slot.idle = max(slot.idle - len(self._answering) + len(self._unsettled), 0)
         self.within = self.loop.patience()
         self._due = monotonic() + self.within
         slot.due = 0.0 if self.ended else self._due
@@ -112,8 +114,8 @@ class Exchanges:
 
     def call(self, conn: Connection, leader: Exchanges) -> bool:
         """Hand a request over; see `prefork.workers.loop.Calls`."""
-        watch = conn.watch = self._take_watch()
-        if self.service.is_late(conn, watch):
+        watch = conn.watch = self._free.pop() if self._free else self._make_watch()
+        if self.service.queueing.measures and self.service.is_late(conn, watch):
             self._give_back(watch)
             self.loop.place(conn, self.service.turn_away(conn))
             return True
@@ -128,8 +130,23 @@ class Exchanges:
             if isinstance(error, KeyboardInterrupt):
                 raise
             exchange.fail(error)
-        exchange.settle()
+        if not exchange.is_over:
+            if conn.watched:
+                self._unsettled.append(exchange)
+            else:
+                exchange.settle()
         return leader is self
+
+    def _settle(self) -> None:
+        """Watch the connections of requests that one turn was not enough for.
+
+        Most are answered before the next one. Until then what arrives is heard of: a descriptor stays in the
+        poll set.
+        """
+        for exchange in self._unsettled:
+            if not exchange.is_over and not exchange.is_settled:
+                exchange.settle()
+        self._unsettled.clear()
 
     def in_hand(self) -> Iterable[Connection]:
         """Return the connections whose requests are with the application."""
@@ -138,7 +155,12 @@ class Exchanges:
     def over(self, exchange: Exchange, wants: Wants) -> None:
         """Go on with a connection whose request was answered."""
         del self._answering[exchange]
-        self._give_back(exchange.watch)
+        if self._spare:
+            self._give_back(exchange.watch)
+        else:
+            self._free.append(exchange.watch)
+        if exchange.is_settled:
+            self.loop.unpark(exchange.conn)
         self.place(exchange.conn, wants)
 
     def place(self, conn: Connection, wants: Wants) -> None:
@@ -153,10 +175,8 @@ class Exchanges:
 
     # The scoreboard
 
-    def _take_watch(self) -> Watch:
-        """Return a record for a request: on the scoreboard while there is room, which is for 1,024."""
-        if self._free:
-            return self._free.pop()  # the last that was given back: its page is in use already
+    def _make_watch(self) -> Watch:
+        """Return a record for one request more: on the scoreboard while there is room, which is for 1,024."""
         slot = self._ctx.slot
         spare = self._made >= slot.threads
         record = ThreadRecord(memoryview(bytearray(_RECORD_SIZE))) if spare else slot.thread(self._made)
@@ -227,17 +247,20 @@ class Exchange:
         conn, watch: as given.
         wake: called when the client has done something, or is gone.
         is_gone: whether the client sends no more, or has gone away.
+        is_over: whether the request is answered, or was given up.
+        is_settled: whether its connection is watched meanwhile.
     """
 
     __slots__ = (
         "_error",
-        "_is_over",
         "_owner",
         "_reads",
         "_response",
         "_writes",
         "conn",
         "is_gone",
+        "is_over",
+        "is_settled",
         "request",
         "wake",
         "watch",
@@ -252,7 +275,8 @@ class Exchange:
         self.request: Request = request
         self.wake: Callable[[], object] = _nothing
         self.is_gone = False
-        self._is_over = False
+        self.is_over = False
+        self.is_settled = False
         self._reads = False
         self._writes = False
         self._error: ClientDisconnected | None = None
@@ -283,14 +307,14 @@ class Exchange:
 
     def extend_deadline(self, seconds: float) -> None:
         """See `prefork.worker.Exchange`."""
-        if not self._is_over:  # else the watch is another one's
+        if not self.is_over:  # else the watch is another one's
             self.watch.extend_deadline(seconds)
 
     # The request's body
 
     def read(self, limit: int = RECEIVE_SIZE) -> bytes | None:
         """See `prefork.worker.Exchange`."""
-        if self._is_over:
+        if self.is_over:
             return b""
         if self._error is not None:
             raise _again(self._error)
@@ -336,12 +360,15 @@ class Exchange:
 
     def finish(self, data: bytes = b"") -> None:
         """See `prefork.worker.Exchange`."""
-        if self._is_over:
+        if self.is_over:
             return
         try:
             if self._error is not None:
                 raise _again(self._error)
-            self._response.send_list((data,))
+            if type(data) is bytes:
+                self._response.send_whole(data)
+            else:
+                self._response.send_list((data,))
         except ClientDisconnected as error:
             self.fail(error)
             raise
@@ -349,7 +376,7 @@ class Exchange:
 
     def finish_with_file(self, file: BinaryIO) -> None:
         """See `prefork.worker.Exchange`."""
-        part = None if self._is_over else rest_of(file)
+        part = None if self.is_over else rest_of(file)
         if part is None:
             with file:
                 self.finish(file.read())
@@ -364,7 +391,7 @@ class Exchange:
 
     def fail(self, error: BaseException) -> None:
         """See `prefork.worker.Exchange`."""
-        if not self._is_over:
+        if not self.is_over:
             self._has_failed(error)
             self._end()
         elif not isinstance(error, ClientDisconnected):
@@ -385,7 +412,13 @@ class Exchange:
 
     def send(self, data: bytes) -> None:
         """Send response bytes; see `prefork.wsgi.response.Out`."""
-        self._put(self.conn.stream.send, data)
+        if self._error is not None:
+            raise _again(self._error)
+        try:
+            self.conn.stream.send(data)
+        except ClientDisconnected as error:
+            self._is_lost(error)
+            raise
         if not self._writes and self.conn.stream.pending > PENDING_LIMIT:
             self._writes = True
             self.conn.await_flush()
@@ -394,29 +427,25 @@ class Exchange:
 
     def send_last(self, data: bytes) -> None:
         """Send the last ones; see there."""
-        self._put(self.conn.send_last, data)
-
-    def _put(self, send: Callable[[bytes], object], data: bytes) -> None:
         if self._error is not None:
             raise _again(self._error)
         try:
-            send(data)
+            self.conn.send_last(data)
         except ClientDisconnected as error:
             self._is_lost(error)
             raise
 
     def _end(self) -> None:
-        self._is_over = True
-        self.conn.answers = None
-        self._owner.loop.unpark(self.conn)
-        wants = self._owner.service.ended(self.conn, self._response, self.watch)
-        self._let_go()
-        self._owner.over(self, wants)
+        response = self._part()
+        self._owner.over(self, self._owner.service.ended(self.conn, response, self.watch))
 
-    def _let_go(self) -> None:
+    def _part(self) -> Response:
         """Part from who answers: each knows the other, and would wait for who looks for garbage."""
+        self.is_over = True
+        self.conn.answers = None
         self.wake = _nothing
-        self._response = _OVER
+        response, self._response = self._response, _OVER
+        return response
 
     # Another protocol
 
@@ -435,21 +464,19 @@ class Exchange:
 
     def left(self, error: BaseException | None = None) -> None:
         """See `prefork.worker.Exchange`."""
-        if self._is_over:
+        if self.is_over:
             return
         if error is not None:
             self._has_failed(error)
-        self._is_over = True
-        self.conn.answers = None
-        self._owner.service.left(self.conn, self._response, self.watch)
-        self._let_go()
+        self._owner.service.left(self.conn, self._part(), self.watch)
         self._owner.over(self, WANTS_CLOSE)
 
     # The client
 
     def settle(self) -> None:
         """Watch the connection for what the application waits for, and for the client's end."""
-        if not self._is_over and self.conn.http.writing is not WRITING_DONE:
+        if not self.is_over and self.conn.http.writing is not WRITING_DONE:
+            self.is_settled = True
             self._owner.place(self.conn, self._wants())
 
     def _wants(self) -> Wants:
@@ -469,7 +496,7 @@ class Exchange:
             self.conn.http.feed(data)
             self.is_gone = not data
             self._go_on(len(data))
-        return WANTS_NOTHING if self._is_over else self._wants()
+        return WANTS_NOTHING if self.is_over else self._wants()
 
     def writable(self) -> Wants:
         """Go on sending what the client did not take before; see `prefork.wsgi.connection.Answers`."""
@@ -482,7 +509,7 @@ class Exchange:
         self.conn.moved(stream.taken - before)
         if stream.pending <= PENDING_LIMIT // 2:
             self._go_on(0)
-        return WANTS_NOTHING if self._is_over else self._wants()
+        return WANTS_NOTHING if self.is_over else self._wants()
 
     def expired(self) -> Wants:
         """End the wait for the client; see `prefork.wsgi.connection.Answers`."""

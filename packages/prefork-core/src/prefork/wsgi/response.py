@@ -177,7 +177,7 @@ class Response:
     def write(self, data: bytes) -> None:
         """The `write` callable of PEP 3333: send a piece of body, and the head before the first."""
         if not isinstance(data, bytes):
-            raise TypeError(f"the application returned {type(data).__name__} as body, not bytes")
+            raise _no_bytes(data)
         if data:
             self._out.send(self._begin(None) + self._frame(data))
 
@@ -186,8 +186,12 @@ class Response:
         try:
             data = b"".join(body)
         except TypeError:
-            wrong = [type(piece).__name__ for piece in body if not isinstance(piece, bytes)]
-            raise TypeError(f"the application returned {wrong[0]} as body, not bytes") from None
+            wrong = next(piece for piece in body if not isinstance(piece, bytes))
+            raise _no_bytes(wrong) from None
+        self.send_whole(data)
+
+    def send_whole(self, data: bytes) -> None:
+        """Send all of a body, or all that was not written yet, in one write."""
         http = self._http
         head = self._started() if self.head is None else self.head
         status, _, _, length, _ = head
@@ -266,3 +270,7 @@ class Response:
         if self._http.missing > 0:
             self.fault = "fewer"
         return self._http.end_response()
+
+
+def _no_bytes(piece: object) -> TypeError:
+    return TypeError(f"the application returned {type(piece).__name__} as body, not bytes")

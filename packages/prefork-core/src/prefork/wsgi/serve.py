@@ -101,6 +101,7 @@ class Service:
 
     Attributes:
         holds_chunked: whether the begin of a chunked body is collected before the application is called.
+        queueing: as given.
     """
 
     def __init__(  # noqa: PLR0913 (each is another seam)
@@ -123,7 +124,7 @@ class Service:
         self.write_timeout = settings.write_timeout
         self.min_rate = settings.min_rate
         self._answer = answer
-        self._queueing = queueing
+        self.queueing = queueing
         self._log = log
         self._access = access
         self._hooks = hooks
@@ -228,9 +229,9 @@ class Service:
 
     def is_late(self, conn: Connection, watch: Watch) -> bool:
         """Return whether a request has waited for too long, if that is wanted to be known."""
-        if not self._queueing.measures:
+        if not self.queueing.measures:
             return False
-        queued = conn.queued = self._queueing.measure(conn)
+        queued = conn.queued = self.queueing.measure(conn)
         if queued is None:
             return False
         watch.queued(queued)
@@ -245,19 +246,19 @@ class Service:
         wants = self.proceed(conn)
         if wants is not WANTS_CALL or monotonic() < conn.turn_since + self.queue_timeout:
             return wants
-        conn.queued = self._queueing.measure(conn)
+        conn.queued = self.queueing.measure(conn)
         return self.turn_away(conn)
 
     def sample(self) -> None:
         """Measure how long the next request has waited."""
-        self._queueing.measures = True
+        self.queueing.measures = True
 
     def turn_away(self, conn: Connection) -> Wants:
         """Answer 503 without the application; the connection stays (RFC 9110 §15.6.4)."""
         conn.outcome = "shed"
-        self._queueing.turn_away(conn)
+        self.queueing.turn_away(conn)
         response = conn.response = Response(conn.http, conn, self)
-        fields = [("Content-Type", "text/plain; charset=utf-8"), ("Retry-After", self._queueing.retry_after)]
+        fields = [("Content-Type", "text/plain; charset=utf-8"), ("Retry-After", self.queueing.retry_after)]
         response.start("503 Service Unavailable", fields)
         try:
             response.send_list([_TURNED_AWAY])
@@ -470,7 +471,7 @@ class Service:
 
     def _responded(self, conn: Connection) -> Wants:
         """Decide what comes after a response that has ended, or was given up."""
-        if not conn.stream.flushed:
+        if conn.stream.out:
             if conn.waits is not AWAITS_FLUSH:
                 conn.waits = AWAITS_FLUSH
                 conn.await_flush()
@@ -500,7 +501,7 @@ class Service:
         if http.next_cycle():
             conn.reset()
             now = conn.began = monotonic()
-            if http.buffered:
+            if http.received.data:
                 conn.waits = AWAITS_HEAD
                 conn.deadline = now + self._header_timeout
                 return WANTS_TURN

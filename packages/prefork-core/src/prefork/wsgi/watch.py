@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 from prefork.process.scoreboard import Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prefork.http import Request
     from prefork.process.scoreboard import Slot, ThreadRecord
     from prefork.wsgi.connection import Connection
@@ -37,6 +39,7 @@ class Watch:
         conn: the connection whose request the thread has in hand, None for none.
         extend_deadline: a function of seconds, for the application: from now on its request may take so long
             before it counts as stuck. Raises ValueError for what is no time.
+        end: notes that the request is over.
     """
 
     __slots__ = (
@@ -49,6 +52,7 @@ class Watch:
         "_waited",
         "_waits_since",
         "conn",
+        "end",
         "extend_deadline",
     )
 
@@ -63,6 +67,7 @@ class Watch:
         self._waits_since = 0.0
         self.conn: Connection | None = None
         self.extend_deadline = self._extend_deadline  # bound once, not for each request
+        self.end: Callable[[], None] = record.end
 
     def belongs_here(self) -> None:
         """Note that the calling thread is the one; the record says so to who reads stacks."""
@@ -92,10 +97,6 @@ class Watch:
             seconds: that time.
         """
         self._record.count_queued(seconds)
-
-    def end(self) -> None:
-        """Note that the request is over."""
-        self._record.end()
 
     def failed(self) -> None:
         """Note that it is answered with an error of the worker's own."""
