@@ -18,12 +18,15 @@ from prefork_aio.asgi.scope import Scopes
 POLICY = ForwardPolicy(("192.0.2.1",), {"X-FORWARDED-PROTO": "https"}, ("SCRIPT_NAME",), "drop")
 
 
-def exchange(target: str, *lines: str, peer: str = "192.0.2.1") -> Exchange:
+def exchange(
+    target: str, *lines: str, peer: str = "192.0.2.1", memo: dict[str, Any] | None = None
+) -> Exchange:
     """Return a request, as far as a scope asks for it."""
     request = parse_head(
         "\r\n".join([f"GET {target} HTTP/1.1", "Host: a", *lines, "", ""]).encode(), Limits()
     )
     assert request is not None
+    request.memo = memo
     parts = SimpleNamespace(
         request=request,
         peer=(peer, 4711 if peer else 0),
@@ -66,6 +69,33 @@ def test_one_of_a_websocket_has_no_method() -> None:
     assert (scope["type"], scope["scheme"], scope["subprotocols"]) == ("websocket", "wss", ["a", "b"])
     assert "method" not in scope
     assert scope["extensions"] == {"websocket.http.response": {}}
+
+
+def plain(scope: dict[str, Any]) -> dict[str, Any]:
+    """Return a scope without what is another one's each time."""
+    return {name: value for name, value in scope.items() if name != "prefork.extend_deadline"}
+
+
+LINES = ("X-Forwarded-Proto: https", "X-Forwarded-For: 192.0.2.7", "SCRIPT_NAME: /app")
+
+
+@pytest.mark.parametrize("changed", [{}, {"root_path": "/root", "state": {"pool": 1}}])
+@pytest.mark.parametrize("lines", [(), LINES[:2], LINES])
+def test_one_of_a_head_that_is_repeated_is_as_any_other(lines: tuple[str, ...], changed: Any) -> None:
+    found, memo = scopes(**changed), {}  # type: ignore[var-annotated]
+    for target in ("/app/1?x=1", "/app/%C3%A9", "/app"):
+        scope = found.http(exchange(target, *lines, memo=memo))
+        assert plain(scope) == plain(found.http(exchange(target, *lines)))
+        scope["headers"].append((b"x-mine", b""))
+        scope["extensions"]["mine"] = scope["asgi"]["mine"] = scope["mine"] = {}
+    assert memo
+
+
+def test_a_path_outside_of_where_it_is_mounted_is_refused_though_the_head_is_repeated() -> None:
+    memo: dict[str, Any] = {}
+    assert scopes().http(exchange("/app/1", *LINES, memo=memo))["root_path"] == "/app"
+    with pytest.raises(ProtocolError):
+        scopes().http(exchange("/other", *LINES, memo=memo))
 
 
 def test_nothing_of_one_is_in_the_next() -> None:

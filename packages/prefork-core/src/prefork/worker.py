@@ -339,7 +339,7 @@ class Exchange(Protocol):
             ClientDisconnected: an OSError; the client went away, stalled or broke its body.
         """
 
-    def start(self, status: str, fields: list[tuple[str, str]]) -> None:
+    def start(self, status: str, fields: list[tuple[str, str]], /) -> object:
         """Begin the response; it goes out with the first bytes of body.
 
         Args:
@@ -440,6 +440,10 @@ class Exchanges(Protocol):
     @property
     def within(self) -> float:
         """Seconds after which `turn` is to be called again at the latest."""
+
+    @property
+    def stops(self) -> bool:
+        """Whether the worker has been told to stop. It costs no call, unlike `Context.stopping`."""
 
     @property
     def ended(self) -> bool:

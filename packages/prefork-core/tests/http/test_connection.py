@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import pytest
 from http_dialogue import DATE, Body, Closed, Got, Refused, converse
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prefork.errors import ClientDisconnected, ProtocolError
 from prefork.http import Limits, ServerConnection, check_head
@@ -445,6 +447,45 @@ def test_whole_response_has_the_length_that_its_head_says(
     assert sent.endswith(end)
     assert connection.end_response() == b""
     assert connection.next_cycle()
+
+
+LINES: list[tuple[bytes, ...]] = [(), (b"Connection: close",), (b"Connection: keep-alive",)]
+FIELDS = [("Content-Length", "5"), ("Date", "now"), ("Server", "mine"), ("X", "y")]
+
+
+@given(
+    method=st.sampled_from([b"GET", b"HEAD", b"POST"]),
+    version=st.sampled_from([b"HTTP/1.1", b"HTTP/1.0"]),
+    lines=st.sampled_from(LINES),
+    sent=st.sampled_from([b"", b"abc"]),
+    status=st.sampled_from(["200 OK", "204 No Content", "205 Reset Content", "304 Not Modified", "404 Gone"]),
+    headers=st.lists(st.sampled_from(FIELDS), unique=True),
+    body=st.sampled_from([b"", b"hello", b"longer than said"]),
+    server=st.sampled_from(["", "prefork"]),
+    keeps=st.booleans(),
+)
+def test_whole_response_is_the_same_as_one_in_pieces(
+    method: bytes,
+    version: bytes,
+    lines: tuple[bytes, ...],
+    sent: bytes,
+    status: str,
+    headers: list[tuple[str, str]],
+    body: bytes,
+    server: str,
+    keeps: bool,
+) -> None:
+    length = (b"Content-Length: %d" % len(sent),) if sent else ()
+    data = post(*lines, *length, body=sent, version=version).replace(b"POST", method, 1)
+    whole, pieces = connected(data), connected(data)
+    for connection in (whole, pieces):
+        connection.persistent = connection.persistent and keeps
+    head = check_head(status, headers)
+    out = pieces.start_response(head, len(body), date=DATE, server=server)
+    out += pieces.frame(body) + pieces.end_response()
+    assert whole.respond(head, body, date=DATE, server=server) == out
+    assert (whole.framing, whole.writing, whole.missing) == (pieces.framing, pieces.writing, pieces.missing)
+    assert whole.next_cycle() == pieces.next_cycle()
 
 
 def test_whole_response_that_is_shorter_than_said_closes_the_connection() -> None:

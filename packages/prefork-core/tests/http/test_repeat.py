@@ -57,6 +57,25 @@ def test_same_bytes_mean_the_same(rest: bytes, start: bytes, follows: bytes) -> 
     assert found.size == len(start + rest)
 
 
+def test_what_was_worked_out_of_a_head_is_there_for_those_that_repeat_it() -> None:
+    connection = ServerConnection(Limits())
+    memos = []
+    for data in (
+        b"GET /1" + HOST,
+        b"GET /2" + HOST,
+        b"GET /3" + HOST,
+        b"GET /4" + HOST[:-2] + b"X: y\r\n\r\n",
+    ):
+        connection.feed(data)
+        request = connection.next_request()
+        assert request is not None
+        memos.append(request.memo)
+        connection.respond(check_head("200 OK", []), b"", DATE, "")
+        assert connection.next_cycle()
+    assert memos == [None, {}, {}, None]
+    assert memos[1] is memos[2]
+
+
 OTHERS = {
     "another field": b"GET / HTTP/1.1\r\nHost: b\r\n\r\n",
     "one more field": b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n\r\n",

@@ -185,6 +185,7 @@ class Looping(Worker):
 
         exchanges = ctx.exchanges(answer, lambda seconds: loop.call_later(seconds, turns.set))
         loop.add_reader(exchanges.fd, turns.set)
+        before = exchanges.stops
         if self.begins:
             exchanges.begin()
         while True:
@@ -193,6 +194,8 @@ class Looping(Worker):
                 assert ctx.stopping is not StopReason.QUICK
             exchanges.turn()
             if exchanges.ended:
+                assert exchanges.stops
+                assert not before
                 break
             try:
                 await asyncio.wait_for(turns.wait(), exchanges.within)
@@ -368,9 +371,12 @@ def test_a_client_that_goes_away_in_its_body_is_an_error_for_the_application(tmp
         assert worker.parts.access(1)[0].startswith("aborted 200 ")
 
 
-def test_the_application_hears_that_its_client_has_gone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [0, 1], ids=["first request", "next request"])
+def test_the_application_hears_that_its_client_has_gone(tmp_path: Path, before: int) -> None:
     with Running(tmp_path) as worker:
         with worker.parts.client() as client:
+            for _ in range(before):
+                assert client.get().answer().status == 200
             client.get("/gone")
             eventually(lambda: worker.left("begun"))
         eventually(lambda: worker.left("gone"))

@@ -92,7 +92,7 @@ class Server:
         """Take what has come, and see whether the worker is to stop."""
         exchanges = self._exchanges
         exchanges.turn()
-        if self._taken and self._ctx.stopping is not None:
+        if self._taken and exchanges.stops:
             self._go_away()
         if exchanges.ended or self._ended:
             self._ended = True
@@ -112,7 +112,7 @@ class Server:
     def _due(self) -> None:
         """Take the turn that is due; some come in any case while the worker stops."""
         self._timer = None
-        if self._ctx.stopping is not None:
+        if self._exchanges.stops:
             self._ended = self._ctx.time_left() <= self._reserve
         self._turn()
 

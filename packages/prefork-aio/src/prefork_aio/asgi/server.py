@@ -126,14 +126,18 @@ class Server:
 
     def _turn(self) -> None:
         self._exchanges.turn()
+        if self._exchanges.stops:
+            self._go_on_stopping()
+
+    def _go_on_stopping(self) -> None:
         ctx = self._ctx
-        if not self._stops and ctx.stopping is not None:
+        if not self._stops:
             self._stops = True
             self._sockets.leave()
             # To the moment: a turn a quarter of a second later would be at the expense of the lifespan.
             until = max(ctx.time_left() - self._reserve, 0.0) + _TICK
             self._loop.call_later(min(until, _LONGEST), self._turns.take)
-        if self._exchanges.ended or (self._stops and ctx.time_left() <= self._reserve):
+        if self._exchanges.ended or ctx.time_left() <= self._reserve:
             self._turns.end()
             if not self._done.done():
                 self._done.set_result(None)

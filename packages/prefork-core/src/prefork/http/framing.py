@@ -175,6 +175,10 @@ class Plan(NamedTuple):
     persistent: bool
 
 
+SPECIAL: Final = BODILESS | EMPTY
+"""Final statuses whose responses are not framed as all others are."""
+
+
 def has_body(method: str, status: int) -> bool:
     """Return whether a response to this method with this status has content (RFC 9110 §6.4.1)."""
     return method != "HEAD" and status >= 200 and status not in BODILESS
@@ -193,8 +197,6 @@ def plan_response(request: Request, status: int, length: int | None, persistent:
         The plan. A response to HTTP/1.0 is never chunked (RFC 9112 §6.1).
     """
     persistent = persistent and request.persistent
-    if status == 200 and length is not None and request.method == "GET":
-        return _new(Plan, (BY_LENGTH, length, persistent))  # what follows says the same, and takes longer
     if not has_body(request.method, status):
         return Plan(BY_NOTHING, 0, persistent)
     if status == 205:

@@ -55,7 +55,8 @@ def keep(request: Request) -> Parsed | None:
     rest = request.rest
     if not request.persistent or len(rest) > LONGEST_KEPT or request.target[0] != "/" or request.underscored:
         return None
-    parts = rest, request.version, request.fields, request.content_length, request.expects_continue, {}
+    memo: dict[str, Any] = {}
+    parts = rest, request.version, request.fields, request.content_length, request.expects_continue, memo
     return _new(Parsed, parts)
 
 

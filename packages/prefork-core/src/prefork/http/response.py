@@ -173,11 +173,21 @@ def render_head(head: ResponseHead, plan: Plan, version: str, date: str, server:
         fields = "\r\nConnection: close" + fields
     elif version == "HTTP/1.0":
         fields = "\r\nConnection: keep-alive" + fields
-    if server and not own:
-        return f"HTTP/1.1 {line}\r\nServer: {server}\r\nDate: {date}{fields}\r\n\r\n".encode("latin-1")
     dated = "" if _DATE in own else f"\r\nDate: {date}"
     named = f"\r\nServer: {server}" if server and _SERVER not in own else ""
     return f"HTTP/1.1 {line}{named}{dated}{fields}\r\n\r\n".encode("latin-1")
+
+
+def plain_head(line: str, fields: str, date: str, server: str) -> bytes:
+    """Render a head as `render_head` does when there is nothing to be added but Server and Date.
+
+    Args:
+        line: of a `ResponseHead`.
+        fields: likewise.
+        date: as of `render_head`.
+        server: likewise.
+    """
+    return f"HTTP/1.1 {line}\r\nServer: {server}\r\nDate: {date}{fields}\r\n\r\n".encode("latin-1")
 
 
 def _reframe(head: ResponseHead, plan: Plan) -> str:

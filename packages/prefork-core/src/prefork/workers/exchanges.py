@@ -79,6 +79,7 @@ class Exchanges:
         self._due = 0.0
         self.fd = self._poller.fileno()
         self.within = 0.0
+        self.stops = False
         self.ended = False
 
     def begin(self) -> None:
@@ -90,13 +91,17 @@ class Exchanges:
         events = self._poller.wait(0.0)
         if not events and not self.loop.turns and monotonic() < self._due:
             return
+        loop = self.loop
         self._in_turn = True
-        self._settle()
-        self.ended = self.loop.handle(events, self) is Lost.ALL
+        if self._unsettled:
+            self._settle()
+        self.ended = loop.handle(events, self) is Lost.ALL
         self._in_turn = False
+        self.stops = loop.stopping
         slot = self._ctx.slot
-        slot.idle = max(slot.idle - len(self._answering) + len(self._unsettled), 0)
-        self.within = self.loop.patience()
+        if self._answering:
+            slot.idle = max(slot.idle - len(self._answering) + len(self._unsettled), 0)
+        self.within = loop.patience()
         self._due = monotonic() + self.within
         slot.due = 0.0 if self.ended else self._due
 
@@ -166,12 +171,11 @@ class Exchanges:
     def place(self, conn: Connection, wants: Wants) -> None:
         """Watch a connection for what it wants, and see that there is a turn in time."""
         self.loop.place(conn, wants)
-        if self._in_turn:
-            return
-        at = 0.0 if wants is WANTS_TURN or wants is WANTS_CALL else conn.deadline
-        if at < self._due:
-            self._due = at
-            self._soon(max(at - monotonic(), 0.0))
+        if not self._in_turn and (conn.deadline < self._due or wants is WANTS_TURN or wants is WANTS_CALL):
+            at = conn.deadline if wants is WANTS_READ or wants is WANTS_WRITE else 0.0
+            if at < self._due:
+                self._due = at
+                self._soon(max(at - monotonic(), 0.0))
 
     # The scoreboard
 
@@ -245,6 +249,7 @@ class Exchange:
     Attributes:
         request: the head of the request.
         conn, watch: as given.
+        start: begins the response; see `prefork.worker.Exchange`.
         wake: called when the client has done something, or is gone.
         is_gone: whether the client sends no more, or has gone away.
         is_over: whether the request is answered, or was given up.
@@ -262,6 +267,7 @@ class Exchange:
         "is_over",
         "is_settled",
         "request",
+        "start",
         "wake",
         "watch",
     )
@@ -283,6 +289,7 @@ class Exchange:
         conn.answers = self
         conn.deadline = inf
         self._response: Response = owner.service.begin(conn, watch, self)
+        self.start: Callable[[str, list[tuple[str, str]]], object] = self._response.start
 
     @property
     def peer(self) -> tuple[str, int]:
@@ -338,10 +345,6 @@ class Exchange:
 
     # The response
 
-    def start(self, status: str, fields: list[tuple[str, str]]) -> None:
-        """See `prefork.worker.Exchange`."""
-        self._response.start(status, fields)
-
     @property
     def is_behind(self) -> bool:
         """See `prefork.worker.Exchange`."""
@@ -366,10 +369,13 @@ class Exchange:
             if self._error is not None:
                 raise _again(self._error)
             if type(data) is bytes:
-                self._response.send_whole(data)
+                out = self._response.last(data)
+                if out:
+                    self.conn.send_last(out)
             else:
                 self._response.send_list((data,))
         except ClientDisconnected as error:
+            self._is_lost(error)
             self.fail(error)
             raise
         self._end()
@@ -385,6 +391,8 @@ class Exchange:
         try:
             send_part(self.conn, self._response, part)
         except OSError as error:  # of the file, or the client is gone
+            if isinstance(error, ClientDisconnected):
+                self._is_lost(error)
             self.fail(error)
             raise
         self._end()
@@ -429,11 +437,7 @@ class Exchange:
         """Send the last ones; see there."""
         if self._error is not None:
             raise _again(self._error)
-        try:
-            self.conn.send_last(data)
-        except ClientDisconnected as error:
-            self._is_lost(error)
-            raise
+        self.conn.send_last(data)
 
     def _end(self) -> None:
         response = self._part()
@@ -445,6 +449,7 @@ class Exchange:
         self.conn.answers = None
         self.wake = _nothing
         response, self._response = self._response, _OVER
+        self.start = _OVER.start
         return response
 
     # Another protocol

@@ -26,7 +26,7 @@ from prefork.workers.acceptor import DRAINING, LEFT, QUEUE_GRACE, Acceptor
 from prefork.workers.arrivals import Arrivals
 from prefork.workers.ending import LAST_CALL, Ending
 from prefork.wsgi.connection import AWAITS_FIRST_BYTE
-from prefork.wsgi.serve import WANTS_CALL, WANTS_CLOSE, WANTS_NOTHING, WANTS_READ, WANTS_TURN
+from prefork.wsgi.serve import WANTS_CALL, WANTS_CLOSE, WANTS_NOTHING, WANTS_READ, WANTS_WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -172,7 +172,7 @@ class Loop(Generic[Leader]):
             if told and self._obey():
                 return Lost.ALL
         taken = self._serve_ready(events, leader)
-        if taken >= 0 and leader is not None:
+        if taken >= 0 and leader is not None and (self.turns or not events):
             more = self._serve_waiting(leader, look=not events)
             taken = taken + more if more >= 0 else -1
         if taken < 0 or not self._look_at_the_clock(leader):
@@ -199,12 +199,17 @@ class Loop(Generic[Leader]):
         """
         taken = 0
         parked = self._parked
-        readable, writable = self._service.readable, self._service.writable
+        readable = self._service.readable
         for fd, _ in events:
             conn = parked.pop(fd, None)
             if conn is not None:
-                if not self.serve(conn, writable if conn.watched == WRITE else readable, leader):
-                    return -1
+                # As `serve`, which would be one call more for each request.
+                wants = readable(conn) if conn.watched == READ else self._service.writable(conn)
+                if wants is WANTS_CALL and leader is not None:
+                    if not self._call(conn, leader):
+                        return -1
+                else:
+                    self.place(conn, wants)
             elif fd in self.acceptor.fds:
                 accepted = self.accept_in_a_row(fd, leader) if leader is not None else 0
                 if accepted < 0:
@@ -278,17 +283,20 @@ class Loop(Generic[Leader]):
 
     def place(self, conn: Connection, wants: Wants) -> None:
         """Do with a connection what it wants."""
-        if wants is WANTS_CLOSE:
+        if wants is WANTS_READ:  # asked first: nearly all want that
+            events = READ
+        elif wants is WANTS_WRITE:
+            events = WRITE
+        elif wants is WANTS_CLOSE:
             self._close(conn)
             return
-        if wants is WANTS_TURN or wants is WANTS_CALL:
+        elif wants is WANTS_NOTHING:
+            self._unwatch(conn)
+            return
+        else:
             conn.turn_since = monotonic()
             self.turns.append(conn)
             return
-        if wants is WANTS_NOTHING:
-            self._unwatch(conn)
-            return
-        events = READ if wants is WANTS_READ else WRITE
         if conn.watched != events:
             watched, conn.watched = conn.watched, events
             (self._poller.change if watched else self._poller.watch)(conn.stream.fd, events)

@@ -188,10 +188,16 @@ class Response:
         except TypeError:
             wrong = next(piece for piece in body if not isinstance(piece, bytes))
             raise _no_bytes(wrong) from None
-        self.send_whole(data)
+        out = self.last(data)
+        if out:
+            self._out.send_last(out)
 
-    def send_whole(self, data: bytes) -> None:
-        """Send all of a body, or all that was not written yet, in one write."""
+    def last(self, data: bytes) -> bytes:
+        """Return what goes out last, in one write: the end of the body, or all of it with the head.
+
+        Args:
+            data: all of the body, or all that was not written yet.
+        """
         http = self._http
         head = self._started() if self.head is None else self.head
         status, _, _, length, _ = head
@@ -203,11 +209,8 @@ class Response:
             out = http.respond(head, data, manners.date(), manners.server)
             if http.framing is not BY_NOTHING:
                 self.sent = len(data)
-            self._out.send_last(out)
-            return
-        rest = self._begin(len(data)) + self._frame(data) + self._end()
-        if rest:
-            self._out.send_last(rest)
+            return out
+        return self._begin(len(data)) + self._frame(data) + self._end()
 
     def send_iterable(self, body: Iterable[Any]) -> None:
         """Send a body piece by piece, each as soon as it is there, as PEP 3333 demands."""

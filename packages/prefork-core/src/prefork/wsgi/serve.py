@@ -186,17 +186,17 @@ class Service:
     def proceed(self, conn: Connection) -> Wants:
         """Go on as far as what has arrived allows."""
         try:
-            if conn.waits is AWAITS_DRAIN:
-                return self._next(conn) if conn.discard() else WANTS_READ
-            if conn.waits is AWAITS_THREAD:
-                ready = True
-            elif conn.waits is AWAITS_BODY:
-                ready = conn.read_ahead(conn.reserved or HELD_ALWAYS)
-            else:
+            waits = conn.waits
+            if waits is AWAITS_HEAD or waits is AWAITS_FIRST_BYTE:
                 request = conn.http.next_request()
                 if request is None:
                     return self._incomplete(conn)
-                ready = self._accept(conn, request)
+                # A plain GET needs no look at its method: a CONNECT has no path.
+                ready = (not request.content_length and request.path != "") or self._accept(conn, request)
+            elif waits is AWAITS_DRAIN:
+                return self._next(conn) if conn.discard() else WANTS_READ
+            else:
+                ready = waits is AWAITS_THREAD or conn.read_ahead(conn.reserved or HELD_ALWAYS)
         except ProtocolError as error:
             return self._refuse(conn, error.status, error.message)
         except ClientDisconnected:
@@ -471,7 +471,7 @@ class Service:
 
     def _responded(self, conn: Connection) -> Wants:
         """Decide what comes after a response that has ended, or was given up."""
-        if conn.stream.out:
+        if conn.stream.out:  # the client has not taken all of it
             if conn.waits is not AWAITS_FLUSH:
                 conn.waits = AWAITS_FLUSH
                 conn.await_flush()
