@@ -727,7 +727,7 @@ def test_listeners_of_systemd_are_used_and_readiness_is_told(server: Server, tmp
     ):
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(PATIENCE)
-        server.configure("workers = 1\n")
+        server.configure("workers = 1\nbind = '127.0.0.1:1'\n")
         server.process = subprocess.Popen(
             [sys.executable, "-c", AS_SYSTEMD, str(PROGRAM), str(given.fileno())],
             cwd=tmp_path,
@@ -738,6 +738,7 @@ def test_listeners_of_systemd_are_used_and_readiness_is_told(server: Server, tmp
         )
         assert told(manager, "READY=1") == ["READY=1", f"MAINPID={server.pid}"]
         assert "(inherited)" in server.log
+        assert "bind has no effect: systemd has opened the listening sockets" in server.log
         address = given.getsockname()
         assert server.ask(address).generation == 1
         assert server.stop() == 0

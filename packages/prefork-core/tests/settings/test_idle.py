@@ -17,6 +17,11 @@ def warnings_of(folder: Path, *arguments: str) -> tuple[str, ...]:
     ("given", "needed", "warning"),
     [
         (
+            ["--unix-socket-mode=600"],
+            ["--status-bind=unix:status.sock"],
+            "flag --unix-socket-mode: unix_socket_mode has no effect: no address is a Unix socket",
+        ),
+        (
             ["--min-workers=2"],
             ["--max-workers=4"],
             "flag --min-workers: min_workers has no effect: max_workers is 0",

@@ -12,6 +12,7 @@ import os
 import platform
 import time
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from prefork import __version__
@@ -30,11 +31,11 @@ from prefork.process.kernel import Unix
 from prefork.process.pidfile import Pidfile
 from prefork.process.scoreboard import Scoreboard
 from prefork.process.signals import Inbox
-from prefork.settings import load
+from prefork.settings import idle, load
 from prefork.workers import child, registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from prefork.arbiter.brood import Entry
     from prefork.arbiter.control import Control
@@ -49,12 +50,14 @@ if TYPE_CHECKING:
 TRIES: Final = 5
 """To listen on an address that another process still has: after a kill -9 of the arbiter its
 workers finish what they have in hand."""
+WAIT: Final = 1.0
+"""Seconds between two of them."""
 _OF_THIS_PROCESS: Final = frozenset(
     {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 )
 """Variables that mean nothing to another process."""
-WAIT: Final = 1.0
-"""Seconds between two of them."""
+_ACTIVATED: Final = MappingProxyType({"bind": "systemd has opened the listening sockets"})
+"""Settings that have no effect then, and why."""
 
 
 def serve(
@@ -231,6 +234,8 @@ class Boot:
             activated = [adopt(fd, settings.backlog) for fd in descriptors]
         self._opened += activated
         self._inherited = activated
+        if activated and self._logs is not None:
+            _say(self._logs, idle.without_effect(_ACTIVATED, settings, self._loaded.origins))
         bound = activated or self._open(settings.bind, settings, owner, handed)
         probed = self._open(settings.status_bind, settings, owner, handed)
         kin.keep([*bound, *probed])
@@ -414,7 +419,11 @@ class Boot:
 
 def _warn(logs: Logs, loaded: Loaded, worker: type[Worker]) -> None:
     notices = (worker.notice,) if worker.notice else ()
-    for warning in (*loaded.warnings, *registry.without_effect(worker, loaded), *notices):
+    _say(logs, (*loaded.warnings, *registry.without_effect(worker, loaded), *notices))
+
+
+def _say(logs: Logs, warnings: Iterable[str]) -> None:
+    for warning in warnings:
         logs.error.warning("%s", warning)
 
 

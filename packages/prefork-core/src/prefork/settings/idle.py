@@ -26,6 +26,11 @@ class Idle(NamedTuple):
 
 
 IDLE: Final = (
+    Idle(
+        "unix_socket_mode",
+        "no address is a Unix socket",
+        lambda given: not any(text.startswith("unix:") for text in (*given.bind, *given.status_bind)),
+    ),
     Idle("min_workers", "max_workers is 0", lambda given: not given.max_workers),
     Idle("max_requests_jitter", "max_requests is 0", lambda given: not given.max_requests),
     Idle(
