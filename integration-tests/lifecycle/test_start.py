@@ -229,7 +229,8 @@ def test_workers_are_who_they_should_be() -> None:
     """Root stays the arbiter; workers and what they must open are another's. Without root it is an error."""
     with public_folder() as folder:
         deploy(folder)
-        arguments = f"-w 2 -u {NOBODY} -g {NOBODY} --access-logfile access.log app:app"
+        group = 54321  # which is no user's own
+        arguments = f"-w 2 -u {NOBODY} -g {group} --access-logfile access.log app:app"
         if os.geteuid() != 0:
             refused = run(folder, "-u", "0", "app:app")
             assert refused.returncode == 1
@@ -239,8 +240,8 @@ def test_workers_are_who_they_should_be() -> None:
             load.wait()
             for pid in server.wait_workers(2):
                 assert processes.status(pid, "Uid").split() == [str(NOBODY)] * 4
-                assert processes.status(pid, "Gid").split() == [str(NOBODY)] * 4
-                assert processes.status(pid, "Groups").split() == [str(NOBODY)]
+                assert processes.status(pid, "Gid").split() == [str(group)] * 4
+                assert processes.status(pid, "Groups").split() == [str(group)]
             assert processes.status(server.pid, "Uid").split() == ["0"] * 4
             assert (folder / "s").stat().st_uid == NOBODY
             (folder / "access.log").rename(folder / "access.log.1")
