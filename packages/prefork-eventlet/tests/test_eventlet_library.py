@@ -6,16 +6,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from greenlet_rules import GreenletRules
 
 from prefork_eventlet import library
 from prefork_eventlet.library import Eventlet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 eventlet: Any = vars(library)["eventlet"]  # imported there without its word on its end
 
@@ -45,40 +45,18 @@ def test_a_signal_waits_for_the_end_of_the_patch(monkeypatch: pytest.MonkeyPatch
     assert happened == ["patched", "told to end"]
 
 
-def test_a_function_is_called_as_soon_as_its_greenlet_waits() -> None:
-    called: list[str] = []
-    Eventlet().defer(lambda: called.append("deferred"))
-    assert called == []
-    eventlet.sleep(0.01)
-    assert called == ["deferred"]
+class TestRules(GreenletRules):
+    """Eventlet keeps the promises."""
 
+    def library(self) -> Eventlet:
+        return Eventlet()
 
-def test_a_function_that_is_taken_back_is_not_called() -> None:
-    called: list[str] = []
-    green = Eventlet()
-    green.defer(lambda: called.append("taken back"))()
-    kept = green.defer(lambda: called.append("kept"))
-    eventlet.sleep(0.01)
-    kept()  # too late, and no harm
-    assert called == ["kept"]
+    def sleep(self, seconds: float) -> None:
+        eventlet.sleep(seconds)
 
-
-def test_others_run_in_a_pause() -> None:
-    order: list[str] = []
-    other = eventlet.spawn(lambda: order.append("other"))
-    Eventlet().pause()
-    order.append("own")
-    other.wait()
-    assert order == ["other", "own"]
-
-
-def test_a_wait_ends_when_the_descriptor_is_ready_or_time_is_up(pipe: tuple[int, int]) -> None:
-    read, write = pipe
-    green = Eventlet()
-    assert not green.wait(read, 0.01, to_write=False)
-    assert green.wait(write, inf, to_write=True)
-    eventlet.spawn_after(0.01, os.write, write, b".")
-    assert green.wait(read, inf, to_write=False)
+    def spawn(self, call: Callable[[], object]) -> Callable[[], object]:
+        wait: Callable[[], object] = eventlet.spawn(call).wait
+        return wait
 
 
 @pytest.mark.parametrize("timeout", [0.0, 0.01, 0.3])

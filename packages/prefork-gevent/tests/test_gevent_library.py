@@ -14,11 +14,12 @@ import gevent
 import gevent.event
 import gevent.select
 import pytest
+from greenlet_rules import GreenletRules
 
 from prefork_gevent.library import Gevent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -40,40 +41,18 @@ def block(seconds: float) -> None:
         pass
 
 
-def test_a_function_is_called_as_soon_as_its_greenlet_waits() -> None:
-    called: list[str] = []
-    library().defer(lambda: called.append("deferred"))
-    assert called == []
-    gevent.sleep(0.01)
-    assert called == ["deferred"]
+class TestRules(GreenletRules):
+    """Gevent keeps the promises."""
 
+    def library(self) -> Gevent:
+        return library()
 
-def test_a_function_that_is_taken_back_is_not_called() -> None:
-    called: list[str] = []
-    green = library()
-    green.defer(lambda: called.append("taken back"))()
-    kept = green.defer(lambda: called.append("kept"))
-    gevent.sleep(0.01)
-    kept()  # too late, and no harm
-    assert called == ["kept"]
+    def sleep(self, seconds: float) -> None:
+        gevent.sleep(seconds)
 
-
-def test_others_run_in_a_pause() -> None:
-    order: list[str] = []
-    other = gevent.spawn(lambda: order.append("other"))
-    library().pause()
-    order.append("own")
-    other.join()
-    assert order == ["other", "own"]
-
-
-def test_a_wait_ends_when_the_descriptor_is_ready_or_time_is_up(pipe: tuple[int, int]) -> None:
-    read, write = pipe
-    green = library()
-    assert not green.wait(read, 0.01, to_write=False)
-    assert green.wait(write, inf, to_write=True)
-    gevent.spawn_later(0.01, os.write, write, b".")
-    assert green.wait(read, inf, to_write=False)
+    def spawn(self, call: Callable[[], object]) -> Callable[[], object]:
+        wait: Callable[[], object] = gevent.spawn(call).join
+        return wait
 
 
 @pytest.mark.parametrize("timeout", [0.0, 0.01, 1.0, inf])
