@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from prefork.worker import Worker as WorkerClass
+
 ACCESS_FORMAT: Final = "%(O)s %(s)s %(B)s %(r)s"
 
 
@@ -248,3 +250,44 @@ class Forked:
         if not self._reap():
             self.signal(signal.SIGKILL)
             self.status()
+
+
+class Living:
+    """A worker class that serves in a process of its own; use it in a `with`.
+
+    Args:
+        parts: what it serves with.
+        kind: the class.
+        begins: whether it becomes ready by itself, which is waited for.
+    """
+
+    def __init__(self, parts: Worker, kind: type[WorkerClass], *, begins: bool = True) -> None:
+        self.parts = parts
+        self._kind = kind
+        self._begins = begins
+        self._process = Forked(self._live)
+
+    def _live(self) -> int:
+        self.parts.arbiter.close()
+        self._kind().run(self.parts.make_context(os.getppid()))
+        return 0
+
+    def __enter__(self) -> Self:
+        self._process.__enter__()
+        self.parts.end.close()
+        eventually(lambda: not self._begins or self.parts.slot.stage is Stage.READY)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.__exit__(kind, error, trace)
+
+    def status(self) -> int:
+        """Wait for its end; return its exit status."""
+        return self._process.status()
+
+    def leaves(self, order: Order) -> bool:
+        """Order the end; say whether it comes."""
+        self.parts.order(order)
+        return self.status() == 0

@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import os
 import select
 import threading
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from deadlines import PATIENCE, eventually
-from serving import Forked
+from serving import Living
 from serving import Worker as Parts
 
 from prefork.process.scoreboard import Stage
@@ -23,7 +22,6 @@ from prefork.workers.ending import LAST_CALL
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import TracebackType
 
 
 class Patient(Worker):
@@ -65,7 +63,7 @@ class Hello:
         return [body]
 
 
-class Running:
+class Running(Living):
     """The worker in a process of its own."""
 
     kind: type[Worker] = Patient
@@ -73,31 +71,8 @@ class Running:
     def __init__(
         self, folder: Path, app: Callable[..., Any] | None = None, at_once: int = 8, **settings: Any
     ) -> None:
-        self.parts = Parts(
-            app or Hello(folder), folder, settings={"keepalive": 60.0, **settings}, at_once=at_once
-        )
-        self._process = Forked(self._live)
-
-    def _live(self) -> int:
-        self.parts.arbiter.close()
-        self.kind().run(self.parts.make_context(os.getppid()))
-        return 0
-
-    def __enter__(self) -> Self:
-        self._process.__enter__()
-        self.parts.end.close()
-        eventually(lambda: self.parts.slot.stage is Stage.READY)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.__exit__(kind, error, trace)
-
-    def leaves(self, order: Order) -> bool:
-        """Order the end; say whether it comes."""
-        self.parts.order(order)
-        return self._process.status() == 0
+        settings = {"keepalive": 60.0, **settings}
+        super().__init__(Parts(app or Hello(folder), folder, settings=settings, at_once=at_once), self.kind)
 
 
 class RunningCurious(Running):
@@ -210,7 +185,7 @@ def test_a_client_that_was_answered_just_now_may_ask_once_more(tmp_path: Path, o
         eventually(lambda: worker.parts.slot.stage is Stage.STOPPING)
         assert client.get().answer().fields["Connection"] == "close"
         client.close()
-        assert worker._process.status() == 0
+        assert worker.status() == 0
 
 
 def test_a_client_that_was_idle_for_longer_is_let_go_before_others(tmp_path: Path) -> None:

@@ -8,24 +8,23 @@ import gc
 import os
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from deadlines import eventually
 from raw_client import chunked, request
-from serving import Forked
+from serving import Living
 from serving import Worker as Parts
 
 from prefork.errors import ClientDisconnected
 from prefork.hooks import Hooks
 from prefork.http.forwarded import Forwarded
-from prefork.process.scoreboard import Phase, Stage
+from prefork.process.scoreboard import Phase
 from prefork.supervisor.messages import Order, Report
 from prefork.worker import Context, Exchange, StopReason, Worker
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 MUCH = 20 << 20
 """Bytes of a response that is more than kernel and worker hold for a client."""
@@ -217,42 +216,16 @@ class Starting(Looping):
     begins = False
 
 
-class Running:
+class Running(Living):
     """The worker in a process of its own."""
 
     kind: type[Looping] = Looping
 
     def __init__(self, folder: Path, at_once: int = 8, hooks: Hooks | None = None, **settings: Any) -> None:
         self.folder = folder
-        self.parts = Parts(
-            Application(folder),
-            folder,
-            settings={"keepalive": 60.0, **settings},
-            at_once=at_once,
-            hooks=hooks,
-        )
-        self._process = Forked(self._live)
-
-    def _live(self) -> int:
-        self.parts.arbiter.close()
-        self.kind().run(self.parts.make_context(os.getppid()))
-        return 0
-
-    def __enter__(self) -> Self:
-        self._process.__enter__()
-        self.parts.end.close()
-        eventually(lambda: not self.kind.begins or self.parts.slot.stage is Stage.READY)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.__exit__(kind, error, trace)
-
-    def leaves(self, order: Order) -> bool:
-        """Order the end; say whether it comes."""
-        self.parts.order(order)
-        return self._process.status() == 0
+        settings = {"keepalive": 60.0, **settings}
+        parts = Parts(Application(folder), folder, settings=settings, at_once=at_once, hooks=hooks)
+        super().__init__(parts, self.kind, begins=self.kind.begins)
 
     def left(self, note: str) -> bool:
         """Return whether the application has left a note."""

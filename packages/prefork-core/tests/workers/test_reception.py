@@ -7,11 +7,11 @@ import asyncio
 import os
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from deadlines import eventually
-from serving import Forked
+from serving import Living
 from serving import Worker as Parts
 
 from prefork.errors import ProtocolError
@@ -21,7 +21,6 @@ from prefork.worker import Arrival, Context, Record, StopReason, Worker
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 
 class Answering(asyncio.Protocol):
@@ -130,35 +129,14 @@ class Curious(Looping):
     asks = True
 
 
-class Running:
+class Running(Living):
     """The worker in a process of its own."""
 
     kind: type[Looping] = Looping
 
     def __init__(self, folder: Path, at_once: int = 8, **settings: Any) -> None:
-        self.parts = Parts(print, folder, settings={"keepalive": 60.0, **settings}, at_once=at_once)
-        self._process = Forked(self._live)
-
-    def _live(self) -> int:
-        self.parts.arbiter.close()
-        self.kind().run(self.parts.make_context(os.getppid()))
-        return 0
-
-    def __enter__(self) -> Self:
-        self._process.__enter__()
-        self.parts.end.close()
-        eventually(lambda: self.parts.slot.stage is Stage.READY)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.__exit__(kind, error, trace)
-
-    def leaves(self, order: Order) -> bool:
-        """Order the end; say whether it comes."""
-        self.parts.order(order)
-        return self._process.status() == 0
+        settings = {"keepalive": 60.0, **settings}
+        super().__init__(Parts(print, folder, settings=settings, at_once=at_once), self.kind)
 
     def in_hand(self, target: str) -> bool:
         """Return whether a request can be seen on the scoreboard."""
