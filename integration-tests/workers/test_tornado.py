@@ -630,6 +630,12 @@ def exits():
 """
 
 
+def test_an_application_of_tornado_has_no_use_for_threads(tmp_path: Path) -> None:
+    with serve(tmp_path, "Handler = Ready\n", "--threads 2") as server:
+        assert server.ask("/").body == b"ready"
+        assert "threads has no effect: an application of Tornado" in server.log()
+
+
 def test_a_wsgi_application_has_threads_beside_the_loop(tmp_path: Path) -> None:
     with serve(tmp_path, FLASK, "--threads 2", end="") as server:
         server.wait_log("which -k gthread serves with less work")

@@ -62,6 +62,8 @@ class Server:
         if not applications.is_native(ctx.app):
             ctx.log.info("the application is WSGI, which -k gthread serves with less work")
             self._app = self._container = Container(ctx.app, loop, ctx.log, ctx.settings)
+        elif ctx.settings.threads > 1:
+            ctx.log.warning("threads has no effect: an application of Tornado runs on the event loop")
         self._exchanges = ctx.exchanges(self._answer, self._soon)
         self._open: set[Connection] = set()
         self._taken: set[Connection] = set()
