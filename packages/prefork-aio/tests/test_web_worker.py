@@ -22,8 +22,8 @@ def test_as_many_requests_are_in_hand_as_connections_may_be_open() -> None:
     assert AiohttpWorker.at_once(Settings(worker_connections=77)) == 77
 
 
-def test_what_it_cannot_honour_are_settings() -> None:
-    assert set(AiohttpWorker.ignored) <= set(Settings.__dataclass_fields__)
+def test_what_it_cannot_honour_are_settings_and_hooks() -> None:
+    assert set(AiohttpWorker.ignored) <= {*Settings.__dataclass_fields__, "pre_request", "post_request"}
 
 
 def test_it_needs_aiohttp() -> None:

@@ -548,7 +548,7 @@ class Worker(ABC):
     notice: ClassVar[str] = ""
     """What whoever starts a server with this worker is warned of, "" for nothing."""
     ignored: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """Settings of the server that this worker cannot honour, and why: whoever gives one is warned."""
+    """Settings of the server and hooks that it cannot honour, and why: whoever gives one is warned."""
     reforks: ClassVar[bool] = False
     """Whether nothing of it is left in the process when `run` has returned: no thread, no loop, no socket.
     Then the process can fork workers itself, as `refork` asks for."""

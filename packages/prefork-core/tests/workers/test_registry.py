@@ -257,6 +257,14 @@ def test_a_foreign_worker_says_for_itself_what_it_cannot_honour(tmp_path: Path) 
         ]
 
 
+def test_a_hook_that_the_worker_does_not_call_is_named_too(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def pre_request(worker, req): pass\n")
+    source = GOOD + "Own.ignored = {'pre_request': 'it sees none', 'post_request': 'it sees none'}\n"
+    with installed(tmp_path, "registry_hooks", source):
+        [warning] = warnings_for("registry_hooks:Own", "-c", "own.py", folder=tmp_path)
+        assert warning == "own.py:1: pre_request has no effect: it sees none"
+
+
 def test_who_asks_for_a_warm_up_of_what_is_none_of_wsgi_is_warned(tmp_path: Path) -> None:
     source = GOOD + "Own.interface = Interface.OTHER\n"
     with installed(tmp_path, "registry_warm", source):

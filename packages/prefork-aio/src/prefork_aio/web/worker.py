@@ -22,6 +22,8 @@ _NAMES = (
     "aiohttp gives the application each field under the name that it came with, so none can pose as another"
 )
 
+_HOOKS = "it is called with requests of prefork's own HTTP, and these are aiohttp's"
+
 
 class AiohttpWorker(Worker):
     """Applications of aiohttp.web on asyncio or uvloop, up to `worker_connections` requests at once."""
@@ -37,6 +39,8 @@ class AiohttpWorker(Worker):
             "min_rate": "aiohttp does not say how fast a client is; body_timeout and write_timeout hold",
             "header_map": _NAMES,
             "forwarder_headers": _NAMES,
+            "pre_request": _HOOKS,
+            "post_request": _HOOKS,
             "sendfile": "aiohttp decides how web.FileResponse sends a file",
         }
     )

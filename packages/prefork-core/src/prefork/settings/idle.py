@@ -89,7 +89,7 @@ def without_effect(
     """Return a warning for each of some settings that was given.
 
     Args:
-        reasons: names of settings, and why they have no effect.
+        reasons: names of settings or hooks, and why they have no effect.
         settings: the resolved settings. A value such as 0 asks for nothing, so nothing is missing.
         origins: where each is from.
     """
@@ -97,5 +97,5 @@ def without_effect(
     return [
         f"{given[name]}: {name} has no effect: {reason}"
         for name, reason in reasons.items()
-        if name in given and getattr(settings, name, None)
+        if name in given and getattr(settings, name, True)  # a hook has no value that asks for nothing
     ]
