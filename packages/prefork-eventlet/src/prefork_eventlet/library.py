@@ -47,6 +47,8 @@ class Eventlet:
 
     def __init__(self) -> None:
         self._hub = hubs.get_hub()
+        # Else sys.exit() in a greenlet of the application ends the worker; a signal raises nothing here.
+        self._hub.SYSTEM_EXCEPTIONS = ()
 
     def defer(self, call: Callable[[], object]) -> Callable[[], object]:
         """Call a function in a greenlet of its own, as soon as the calling greenlet waits for something."""
