@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from contextlib import ExitStack
@@ -148,6 +149,36 @@ def test_a_stop_closes_idle_connections_and_finishes_requests_of_a_forked_applic
         release(server, "a")
         assert read_answer(busy).status == 200
         server.wait_exit()
+
+
+@in_each_loop
+def test_the_end_of_one_forked_worker_is_not_taken_for_that_of_another(
+    tmp_path: Path, library: str, loop: str
+) -> None:
+    """What the template waits in, or would, was that of all workers: each was told of what was another's."""
+    deploy(tmp_path)
+    environ = environ_of(library, loop)
+    with (
+        Server(tmp_path, "-w 2 --preload app:app", environ=environ) as server,
+        hold(server, "a") as busy,
+    ):
+        staying = holder(server, "a")
+        workers = server.wait_workers(2)
+        (leaving,) = set(workers) - {staying}
+        for worker in workers:
+            assert [each for each in watched(worker) if len(each) != len(set(each))] == []
+        os.kill(leaving, signal.SIGTERM)
+        until(lambda: leaving not in server.workers(), "the other one has ended")
+        release(server, "a")
+        assert read_answer(busy).status == 200
+        assert staying in server.workers()
+        assert "Traceback" not in server.log()
+
+
+def watched(pid: int) -> list[list[str]]:
+    """Return the numbers in each epoll set of a process; one that is shared has the same of each process."""
+    sets = (file.read_text() for file in Path(f"/proc/{pid}/fdinfo").iterdir())
+    return [re.findall(r"^tfd: *(\d+)", text, re.MULTILINE) for text in sets]
 
 
 def test_a_request_that_waits_for_too_long_is_explained_and_its_worker_replaced(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ with warnings.catch_warnings():
     import eventlet.patcher
     from eventlet import hubs
 
+    from prefork_eventlet import forks
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -40,6 +42,7 @@ def patch() -> None:
         eventlet.monkey_patch()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    forks.follow()
 
 
 class Eventlet:
