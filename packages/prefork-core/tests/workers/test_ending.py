@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,7 @@ from serving import Worker
 
 from prefork.net.poller import READ, Poller
 from prefork.supervisor.messages import Order
-from prefork.workers.acceptor import DRAINING, NO, YES, Acceptor
+from prefork.workers.acceptor import DRAINING, NO, QUEUE_GRACE, YES, Acceptor
 from prefork.workers.ending import Ending
 
 if TYPE_CHECKING:
@@ -83,8 +84,19 @@ def test_it_is_not_over_while_the_queue_is_drained(tmp_path: Path) -> None:
     worker = Serving(tmp_path)
     worker.ordered(Order.DRAIN)
     assert not worker.ending.is_over()
-    worker.acceptor.leave_drained(dry=True)
+    while worker.acceptor.state is DRAINING:
+        worker.acceptor.leave_drained(empty=True)
     assert worker.ending.is_over()
+
+
+def test_a_queue_counts_as_dry_when_nothing_has_come_for_a_while(tmp_path: Path) -> None:
+    """A handshake may be half done when it stops growing, and whoever looks may have had no time to wait."""
+    worker = Serving(tmp_path)
+    began = time.monotonic()
+    worker.ordered(Order.DRAIN)
+    while worker.acceptor.state is DRAINING:
+        worker.acceptor.leave_drained(empty=True)
+    assert time.monotonic() - began >= QUEUE_GRACE
 
 
 def test_it_is_over_when_its_time_is(tmp_path: Path) -> None:

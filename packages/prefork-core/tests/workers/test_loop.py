@@ -17,10 +17,15 @@ from serving import Forked, Serving, Worker
 from prefork.net.listener import stop_queueing
 from prefork.process.scoreboard import Phase, Stage
 from prefork.supervisor.messages import Order, Report
+from prefork.workers.acceptor import DRAINING, QUEUE_GRACE
+from prefork.workers.loop import Loop
+from prefork.wsgi.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from prefork.wsgi.connection import Connection
 
 PLAIN = [("Content-Type", "text/plain")]
 LARGE = b"0123456789abcdef" * (512 * 1024)
@@ -390,6 +395,44 @@ def test_drain_serves_what_is_queued_and_then_ends(tmp_path: Path) -> None:
         for client in [held, *queued]:
             client.close()
     assert server.slot.stage is Stage.STOPPING
+
+
+def test_a_drain_waits_for_half_done_handshakes_although_a_request_has_waited_for_its_turn(
+    tmp_path: Path,
+) -> None:
+    """Whose turn it is keeps the loop from waiting, and what it has not waited for is not missing."""
+    worker = Worker(hello, tmp_path)
+    context = worker.make_context(os.getppid())
+    service = context.service(keepalive=60.0)
+    watch = Watch(context.slot.thread(0), 0.0, context.slot, threading.Lock())
+
+    class Calls:
+        def call(self, conn: Connection, _leader: object) -> bool:
+            loop.place(conn, service.respond(conn, watch))
+            return True
+
+        def in_hand(self) -> list[Connection]:
+            return []
+
+    loop: Loop[object] = Loop(context, service, Calls(), concurrent=True)
+    leader = object()
+    loop.begin()
+    with worker.client() as client:
+        while not context.slot.idle:
+            loop.turn(leader)
+        client.get()
+        while not loop.turns:
+            loop.handle(loop.wait(), None)
+        began = time.monotonic()
+        worker.order(Order.DRAIN)
+        while not loop.stopping:
+            loop.handle(loop.wait_for_all(), None)
+        assert loop.turns
+        while loop.acceptor.state is DRAINING:
+            loop.turn(leader)
+        assert time.monotonic() - began >= QUEUE_GRACE
+        assert client.answer().status == 200
+    loop.close_all()
 
 
 def test_leave_closes_the_listeners_at_once_and_finishes_what_runs(tmp_path: Path) -> None:

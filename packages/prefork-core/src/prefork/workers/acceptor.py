@@ -108,6 +108,7 @@ class Acceptor:
         self._most = ctx.settings.worker_connections
         self._taking = YES  # the state to come back to: YES or DRAINING
         self._unquiet_until = inf
+        self._dry_at = inf
         self.state: Accepting = NO
         self.resume_at = inf
 
@@ -159,7 +160,9 @@ class Acceptor:
         Args:
             count: how many are open now. Draining, the queue is taken whatever it holds.
         """
-        if count >= self._most and self.state is YES:
+        if self.state is DRAINING:
+            self._dry_at = monotonic() + QUEUE_GRACE
+        elif count >= self._most and self.state is YES:
             self._rest(PAUSED)
 
     def closed(self) -> None:
@@ -238,21 +241,26 @@ class Acceptor:
     def drain(self) -> None:
         """Take what is queued, even if there are many connections or siblings are less busy."""
         self._taking = DRAINING
-        self._unquiet_until = monotonic() + _QUIET_GRACE
+        now = monotonic()
+        self._unquiet_until = now + _QUIET_GRACE
+        self._dry_at = now + QUEUE_GRACE
         if self.state is YES:
             self.state = DRAINING
         elif self.state is not NO:
             self.take()
 
-    def leave_drained(self, *, dry: bool) -> None:
+    def leave_drained(self, *, empty: bool) -> None:
         """Close, while draining, the listeners of which nothing more is to be taken.
 
         A reload may remove one of several addresses. The others go on growing, for those who stay.
 
         Args:
-            dry: whether all queues count as empty now.
+            empty: whether nothing is in any queue at this moment. That counts only if nothing has come for a
+                while: who asks may not have waited, because it had something else to do.
         """
-        if not dry and monotonic() >= self._unquiet_until:
+        now = monotonic()
+        dry = empty and now >= self._dry_at
+        if not dry and now >= self._unquiet_until:
             for fd in [fd for fd, listener in self._listeners.items() if not listener.is_quiet]:
                 self._leave(fd)
         if dry or not self._listeners:

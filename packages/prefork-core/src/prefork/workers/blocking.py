@@ -88,7 +88,7 @@ class Blocking:
                 if accepted is not None:
                     return self._opened(fd, *accepted)
             if draining and self._acceptor.state is DRAINING:
-                self._acceptor.leave_drained(dry=not ready)
+                self._acceptor.leave_drained(empty=not ready)
         self._ending.close_all()
         return None
 

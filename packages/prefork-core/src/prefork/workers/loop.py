@@ -183,7 +183,7 @@ class Loop(Generic[Leader]):
         if not self.stopping:
             return Lost.NOTHING
         if self.acceptor.state is DRAINING is before and leader is not None:
-            self.acceptor.leave_drained(dry=not events and not taken)
+            self.acceptor.leave_drained(empty=not events and not taken)
         return Lost.ALL if self._ending.is_over() else Lost.NOTHING
 
     def _obey(self) -> bool:

@@ -69,7 +69,6 @@ class Reception:
         self._stopping = False
         self._look_at = 0.0
         self.sweep_at = inf
-        self._dry_at = 0.0
         self.fd = self._poller.fileno()
         self.within = _LOOK
         self.keeps = self.keepalive > 0
@@ -87,7 +86,6 @@ class Reception:
         now = monotonic()
         if self._ctx.stop_fd in ready or (self._ctx.is_told and not self._stopping):
             self._stopping = self._ending.begin()
-            self._dry_at = now + QUEUE_GRACE
         arrivals = [] if self._stopping and self._is_over() else self._take(ready, now)
         if now >= self._acceptor.resume_at:
             self._acceptor.take()
@@ -96,7 +94,7 @@ class Reception:
         if now >= self.sweep_at:
             self._sweep(now)
         if self._acceptor.state is DRAINING:
-            self._drain(now, grows=bool(arrivals))
+            self._acceptor.leave_drained(empty=not arrivals)
         self._report(now)
         return arrivals
 
@@ -184,12 +182,6 @@ class Reception:
             if arrival.is_idle:
                 arrival.deadline = min(arrival.deadline, arrival.since + LAST_CALL)
         self.sweep_at = 0.0
-
-    def _drain(self, now: float, *, grows: bool) -> None:
-        """Close the listeners when nothing more is to be taken from them."""
-        if grows:
-            self._dry_at = now + QUEUE_GRACE
-        self._acceptor.leave_drained(dry=now >= self._dry_at)
 
     def _is_over(self) -> bool:
         return self._stopping and self._ending.is_over()
