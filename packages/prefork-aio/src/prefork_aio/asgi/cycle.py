@@ -43,8 +43,8 @@ PER_MESSAGE: Final = 1024
 """What each message counts beside its bytes."""
 
 _KEPT: Final = 1024
-_names: dict[bytes, tuple[str, bool]] = {}
-"""Name as given → that name as text, and whether it belongs to the connection."""
+_names: dict[bytes, str] = {}
+"""Name as given → that name as text, of those that do not belong to the connection."""
 
 
 class Stage(Enum):
@@ -67,17 +67,15 @@ class Cycle:
 
     Args:
         exchange: what has come.
-        loop: the running event loop.
 
     Attributes:
         task: the one that runs the application, None before.
     """
 
-    __slots__ = ("_bell", "_body_ended", "_exchange", "_held", "_loop", "_row", "_stage", "_told", "task")
+    __slots__ = ("_bell", "_body_ended", "_exchange", "_held", "_row", "_stage", "_told", "task")
 
-    def __init__(self, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._loop = loop
         self._stage = NOTHING
         self._held: bytes | None = None
         self._body_ended = False
@@ -85,7 +83,6 @@ class Cycle:
         self._told: ClientDisconnected | None = None
         self._row = 0
         self.task: asyncio.Task[None] | None = None
-        exchange.wake = self._wake
 
     def _wake(self) -> None:
         """Let whoever waits for the client look again."""
@@ -94,7 +91,8 @@ class Cycle:
 
     async def _wait(self) -> None:
         if self._bell is None:
-            self._bell = Bell(self._loop)
+            self._bell = Bell(asyncio.get_running_loop())
+            self._exchange.wake = self._bell.ring
         await self._bell.wait()
 
     # The request
@@ -253,24 +251,24 @@ def as_text(headers: Iterable[tuple[bytes, bytes]]) -> tuple[list[tuple[str, str
     Returns:
         The fields, and whether one of them asks for the end of the connection.
     """
+    pairs = headers if type(headers) is list else list(headers)
+    try:
+        return [(_names[name], str(value, "latin-1")) for name, value in pairs], False
+    except KeyError:
+        return _look_at(pairs)
+
+
+def _look_at(pairs: list[tuple[bytes, bytes]]) -> tuple[list[tuple[str, str]], bool]:
+    """Return fields as `as_text`, with names that were not seen before, or are the server's."""
     fields = []
     closes = False
-    for name, value in headers:
-        try:
-            text, own = _names[name]
-        except KeyError:
-            text, own = _look_at(name)
-        if not own:
+    for name, value in pairs:
+        text = str(name, "latin-1")
+        lower = text.lower()
+        if lower == _CONNECTION:
+            closes = closes or b"close" in value.lower()
+        elif lower not in _DROPPED:
             fields.append((text, str(value, "latin-1")))
-        elif text.lower() == _CONNECTION and b"close" in value.lower():
-            closes = True
+            if len(_names) < _KEPT:
+                _names[bytes(name)] = text
     return fields, closes
-
-
-def _look_at(name: bytes) -> tuple[str, bool]:
-    text = str(name, "latin-1")
-    lower = text.lower()
-    found = (text, lower == _CONNECTION or lower in _DROPPED)
-    if len(_names) < _KEPT:
-        _names[bytes(name)] = found
-    return found

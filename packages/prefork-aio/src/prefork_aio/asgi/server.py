@@ -170,7 +170,7 @@ class Server:
             cycle: Cycle | WebSocket = WebSocket(exchange, self._sockets)
         else:
             scope = self._scopes.http(exchange)
-            cycle = Cycle(exchange, self._loop)
+            cycle = Cycle(exchange)
         self._running.add(cycle)
         self._start(cycle, self._live(cycle, scope))
 

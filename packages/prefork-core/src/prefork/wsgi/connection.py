@@ -381,13 +381,12 @@ class Connection:
     def reset(self) -> None:
         """Forget the request that was served."""
         self.fresh = False
-        self._ahead.clear()
-        self._collected = 0
-        self._body_pace = None
+        if self._collected or self._body_pace is not None:
+            self._ahead.clear()
+            self._collected = 0
+            self._body_pace = None
         self._pace = None
-        self.response = None
         self.environ = None
-        self.close_body = None
         self.outcome = "ok"
         self.turn_since = 0.0
         self.queued = None

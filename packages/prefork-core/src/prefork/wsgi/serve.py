@@ -402,17 +402,10 @@ class Service:
             response: from `begin`.
             watch: given to it.
         """
-        request = conn.http.request
-        assert request is not None
         if response.fault:
-            self._log.warning(
-                "%s %s: the application sent %s bytes than its Content-Length",
-                request.method,
-                request.target,
-                response.fault,
-            )
-        if self._hooks is not None and conn.environ is not None:
-            self._hooks.after(request, conn.environ, response)
+            self._warn_of_length(conn, response.fault)
+        if self._hooks is not None:
+            self._call_hooks(conn, response)
         watch.end()
         if conn.reserved:
             self._release(conn)
@@ -426,10 +419,19 @@ class Service:
             response: from `begin`.
             watch: given to it.
         """
-        if self._hooks is not None and conn.environ is not None and conn.http.request is not None:
-            self._hooks.after(conn.http.request, conn.environ, response)
+        self._call_hooks(conn, response)
         watch.end()
         self._end_exchange(conn)
+
+    def _call_hooks(self, conn: Connection, response: Response) -> None:
+        if self._hooks is not None and conn.environ is not None and conn.http.request is not None:
+            self._hooks.after(conn.http.request, conn.environ, response)
+
+    def _warn_of_length(self, conn: Connection, fault: str) -> None:
+        request = conn.http.request
+        assert request is not None
+        text = "%s %s: the application sent %s bytes than its Content-Length"
+        self._log.warning(text, request.method, request.target, fault)
 
     def _client_failed(self, conn: Connection, error: ClientDisconnected) -> None:
         """The client went away or stalled; the application could do nothing about it."""
@@ -482,12 +484,9 @@ class Service:
         return self._next(conn)
 
     def _end_exchange(self, conn: Connection) -> None:
-        close_body, conn.close_body = conn.close_body, None
-        if close_body is not None:
-            try:
-                close_body()
-            except Exception:  # noqa: BLE001 (the application call)
-                self._log.exception("error in close() of the response")
+        if conn.close_body is not None:
+            self._close_body(conn.close_body)
+            conn.close_body = None
         if conn.reserved:
             self._release(conn)
         if self._access is not None:
@@ -495,6 +494,12 @@ class Service:
         conn.response = None
         if self._milestones and (reached := self._milestones.get(next(self._served))):
             reached()
+
+    def _close_body(self, close: Callable[[], object]) -> None:
+        try:
+            close()
+        except Exception:  # noqa: BLE001 (the application call)
+            self._log.exception("error in close() of the response")
 
     def _next(self, conn: Connection) -> Wants:
         http = conn.http
