@@ -6,7 +6,7 @@ from http_dialogue import DATE, Dialogue, Event, converse, cut, got
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from prefork.http import Limits, Request, ServerConnection, check_head, parse_head
+from prefork.http import Limits, Request, ServerConnection, check_head, known, parse_head, repeat
 from prefork.http.connection import PATIENCE
 from prefork.http.forwarded import Forwarded
 from prefork.http.repeat import LONGEST_KEPT, Parsed, keep, parse_repeated
@@ -55,6 +55,31 @@ def test_same_bytes_mean_the_same(rest: bytes, start: bytes, follows: bytes) -> 
     assert found is not None
     assert got(found) == got(parsed(start + rest))
     assert found.size == len(start + rest)
+
+
+def test_a_target_that_comes_again_is_the_same() -> None:
+    repeat._lines.patience = known.PATIENCE  # whatever other tests have done
+    before = kept()
+    for _ in range(2):
+        for kind in (bytes, bytearray):
+            found = parse_repeated(kind(b"POST /again?a=1?2" + HOST), before, LIMITS)
+            assert found is not None
+            assert (found.method, found.target) == ("POST", "/again?a=1?2")
+            assert (found.path, found.query) == ("/again", "a=1?2")
+            assert found.line == b"POST /again?a=1?2"
+
+
+def test_targets_that_clients_invent_leave_what_is_kept_bounded() -> None:
+    repeat._lines.patience = known.PATIENCE  # whatever other tests have done
+    before = kept()
+    for number in (*range(2 * known.PATIENCE), "a" * 1_000):
+        found = parse_repeated(b"GET /%s" % str(number).encode() + HOST, before, LIMITS)
+        assert found is not None
+        assert found.path == f"/{number}"
+        assert len(repeat._lines) <= known.KEPT
+        assert all(len(line) < 300 for line in repeat._lines)
+    assert repeat._lines.patience == 0
+    repeat._lines.patience = known.PATIENCE
 
 
 def test_what_was_worked_out_of_a_head_is_there_for_those_that_repeat_it() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from prefork.http import check_head, render_head, response
 from prefork.http.framing import Framing, Plan
 from prefork.http.grammar import HOP_BY_HOP
+from prefork.http.known import PATIENCE
 from prefork.http.response import ResponseHead, error_head, without_length
 
 KEPT = Plan(Framing.LENGTH, 5, persistent=True)
@@ -206,6 +207,39 @@ def test_many_invented_names_and_reasons_leave_the_caches_bounded() -> None:
 
 
 # ------------------------------------------------------------------------------------------- rendering
+
+
+def test_a_head_that_comes_again_is_not_checked_again() -> None:
+    response._heads.patience = PATIENCE  # whatever other tests have done
+    headers = [("Content-Type", "text/plain"), ("X-Again", "yes")]
+    once = check_head("200 OK", headers)
+    again = check_head("200 OK", [(str(name), str(value)) for name, value in headers])
+    assert again is once
+
+
+def test_a_head_is_not_another_one_that_is_nearly_the_same() -> None:
+    heads = [
+        check_head(status, headers)
+        for status in ("200 OK", "200 ok")
+        for headers in ([("X-Near", "a")], [("x-near", "a")], [("X-Near", "b")], [("X-Near", "a")] * 2, [])
+    ]
+    assert len({(head.line, head.fields) for head in heads}) == 10
+
+
+def test_heads_with_cookies_and_long_ones_are_not_kept() -> None:
+    for headers in ([("set-Cookie", "sessionid=8f1c3a0d")], [("X-Long", "a" * 1024)]):
+        assert check_head("200 OK", headers) is not check_head("200 OK", headers)
+
+
+def test_pairs_may_be_lists() -> None:
+    pairs: Any = [["X-List", "a"]]
+    assert check_head("200 OK", pairs) == check_head("200 OK", [("X-List", "a")])
+
+
+def test_a_refused_head_is_refused_again() -> None:
+    for _ in range(3):
+        with pytest.raises(ValueError, match="control character"):
+            check_head("200 OK", [("X-Bad", "a\nb")])
 
 
 def test_head_has_the_fields_of_the_application_behind_those_of_the_server() -> None:

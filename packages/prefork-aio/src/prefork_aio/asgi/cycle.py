@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from prefork.errors import ClientDisconnected
+from prefork.http.known import PATIENCE, Known
+from prefork.http.response import may_come_again
 from prefork_aio.asgi.bell import Bell
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ PER_MESSAGE: Final = 1024
 _KEPT: Final = 1024
 _names: dict[bytes, str] = {}
 """Name as given → that name as text, of those that do not belong to the connection."""
+
+# Status and headers as given → the same as text.
+_starts: Known[tuple[object, ...], tuple[str, list[tuple[str, str]], bool]] = Known()
 
 
 class Stage(Enum):
@@ -167,9 +172,8 @@ class Cycle:
             raise RuntimeError(f"unexpected message {kind!r}: the response has {_WORDS[stage]}")
 
     def _start(self, message: dict[str, Any]) -> None:
-        status = message["status"]
-        fields, closes = as_text(message.get("headers", ()))
-        self._exchange.start(_STATUSES.get(status) or status_line(status), fields)
+        line, fields, closes = start_as_text(message["status"], message.get("headers", ()))
+        self._exchange.start(line, fields)
         if closes:
             self._exchange.close_afterwards()
         self._stage = STARTED
@@ -240,6 +244,35 @@ def _open(path: str) -> BinaryIO:
 def status_line(status: int) -> str:
     """Return a status with its phrase, or without one that has none."""
     return _STATUSES.get(status) or f"{status:d} "
+
+
+def start_as_text(
+    status: int, headers: Iterable[tuple[bytes, bytes]]
+) -> tuple[str, list[tuple[str, str]], bool]:
+    """Return the start of a response as text.
+
+    Args:
+        status: its code.
+        headers: names and values.
+
+    Returns:
+        The status line, and what `as_text` returns. The next response may have the same list, so nobody
+        changes it.
+    """
+    if not _starts.patience or type(headers) is not list:  # an iterator can be asked once only
+        return status_line(status), *as_text(headers)
+    try:
+        key = (status, *headers)
+        known = _starts.get(key)
+    except TypeError:  # lists, or bytearrays
+        return status_line(status), *as_text(headers)
+    if known is not None:
+        _starts.patience = PATIENCE
+        return known
+    start = status_line(status), *as_text(headers)
+    if may_come_again("".join(f"\r\n{name}: {value}" for name, value in start[1])):
+        _starts.keep(key, start)
+    return start
 
 
 def as_text(headers: Iterable[tuple[bytes, bytes]]) -> tuple[list[tuple[str, str]], bool]:

@@ -117,7 +117,17 @@ class Scopes:
             "headers": self._headers(request, forwarded.fields),
             "client": (address, port) if address else None,
             "server": exchange.server,
+            # What is not the same has its place already: a dictionary that grows costs as much as a new one.
+            "asgi": None,
+            "method": None,
+            "path": None,
+            "raw_path": None,
+            "query_string": None,
+            "extensions": None,
+            EXTEND_DEADLINE: None,
         }
+        if self._state is not None:
+            scope["state"] = None
         return scope, script_name
 
     def websocket(self, exchange: Exchange) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Server:
         self._stops = False
         self._ends = False
         self._done = loop.create_future()
-        self._start = self._start_eagerly if sys.version_info >= (3, 12) else self._start_soon
+        self._start = self._start_eagerly if sys.version_info >= (3, 12) else loop.create_task
         self._turns = Turns(loop, self._turn)
         self._exchanges = ctx.exchanges(self._answer, self._turns.soon)
 
@@ -172,14 +172,11 @@ class Server:
             scope = self._scopes.http(exchange)
             cycle = Cycle(exchange)
         self._running.add(cycle)
-        self._start(cycle, self._live(cycle, scope))
+        cycle.task = self._start(self._live(cycle, scope))
 
-    def _start_eagerly(self, cycle: Cycle | WebSocket, life: Coroutine[Any, Any, None]) -> None:
+    def _start_eagerly(self, life: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task that runs at once, until it waits for something."""
-        cycle.task = asyncio.Task(life, loop=self._loop, eager_start=True)  # type: ignore[call-arg,unused-ignore]
-
-    def _start_soon(self, cycle: Cycle | WebSocket, life: Coroutine[Any, Any, None]) -> None:
-        cycle.task = self._loop.create_task(life)
+        return asyncio.Task(life, loop=self._loop, eager_start=True)  # type: ignore[call-arg,unused-ignore]
 
     async def _live(self, cycle: Cycle | WebSocket, scope: dict[str, Any]) -> None:
         """Run the application for one request. Nothing that it raises ends the worker."""

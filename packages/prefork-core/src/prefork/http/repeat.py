@@ -7,8 +7,8 @@ for byte: that is one comparison in place of nine tenths of the parsing. This mo
 It knows a head that differs in an origin-form target and a common method only; for whatever else there may be
 it says nothing, and `head.parse_head` decides.
 
-What is kept is kept for each connection and goes with it, because it can hold passwords and session ids. An
-idle connection must stay cheap too, so long heads are not kept.
+What is kept of fields is kept for each connection and goes with it, because it can hold passwords and session
+ids. An idle connection must stay cheap too, so long heads are not kept. Targets are for all.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from prefork.http import grammar
 from prefork.http.head import COMMON_METHODS, NO_LINES, Request
+from prefork.http.known import PATIENCE, Known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,13 @@ _new: Final = tuple.__new__  # see `framing.Plan`
 
 LONGEST_KEPT: Final = 1024
 """Most bytes behind the target of a head that is kept; with what they were parsed to they take 2.5 KiB."""
+
+_LONGEST_LINE: Final = 256
+"""Most bytes of a method and target that are kept."""
+
+# Method and target as sent → method, target, path, query. It holds what many clients ask for, so it is all
+# clients' in common.
+_lines: Known[bytes, tuple[str, str, str, str]] = Known()
 
 
 class Parsed(NamedTuple):
@@ -60,6 +68,21 @@ def keep(request: Request) -> Parsed | None:
     return _new(Parsed, parts)
 
 
+def _parse_line(line: bytes) -> tuple[str, str, str, str] | None:
+    """Return method, target, path and query; None when `head.parse_head` must be asked."""
+    try:
+        method, target = line.decode("ascii").split(" ")
+    except ValueError:
+        return None
+    if method not in COMMON_METHODS or not grammar.ORIGIN_FORM.fullmatch(target):
+        return None
+    path, _, query = target.partition("?")
+    parts = method, target, path, query
+    if len(line) <= _LONGEST_LINE:
+        _lines.keep(line, parts)
+    return parts
+
+
 def parse_repeated(buffer: bytes | bytearray, parsed: Parsed, limits: Limits) -> Request | None:
     """Parse the request head at the start of a buffer if it differs from another one in its target only.
 
@@ -77,14 +100,15 @@ def parse_repeated(buffer: bytes | bytearray, parsed: Parsed, limits: Limits) ->
     # A target has no space, so no other version is in front of this one in a request line that is right.
     if not buffer.startswith(rest, at) or size > limits.ample:
         return None
-    line = buffer[:at]
-    try:
-        method, target = line.decode("ascii").split(" ")
-    except ValueError:
-        return None
-    if method not in COMMON_METHODS or not grammar.ORIGIN_FORM.fullmatch(target):
-        return None
-    path, _, query = target.partition("?")
+    line = bytes(buffer[:at])
+    parts = _lines.get(line) if _lines.patience else None
+    if parts is not None:
+        _lines.patience = PATIENCE
+    else:
+        parts = _parse_line(line)
+        if parts is None:
+            return None
+    method, target, path, query = parts
     request = Request(method, target, version, path, query, fields, NO_LINES, rest, size)
     request.line = line
     request.content_length = content_length

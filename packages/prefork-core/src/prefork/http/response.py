@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Response heads: checking what the application gave, and rendering it.
 
-`check_head` and `render_head` are hot. Most responses are right and repeat the same names, so a name is
-checked and rendered once for all; its values are asked one question each, at C speed, and only those that
-do not pass it are looked at closely. A field line is kept with the CRLF *before* it: so it can follow the
-status line in one formatted string, and that is the whole head.
+`check_head` and `render_head` are hot. Many heads are sent again and again, so those are checked once. Most
+others are right and repeat the same names, so a name is checked and rendered once for all; its values are
+asked one question each, at C speed, and only those that do not pass it are looked at closely. A field line is
+kept with the CRLF *before* it: so it can follow the status line in one formatted string, and that is the
+whole head.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prefork.http import framing, grammar
 from prefork.http.framing import BY_CHUNKS, BY_CLOSE, BY_LENGTH, Plan
+from prefork.http.known import PATIENCE, Known
 from prefork.http.limits import CONTENT_LENGTH_DIGITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _KEPT: Final = 1024
+
+_LONGEST_KEPT: Final = 1024
+"""Most characters of the fields of a head that is kept."""
 
 # Response field names that have a meaning here. Everything else maps to None in `_names`.
 _LENGTH: Final = "content-length"
@@ -58,6 +63,10 @@ class ResponseHead(NamedTuple):
     own: tuple[str, ...]
 
 
+# Status and headers as given → the head.
+_heads: Known[tuple[object, ...], ResponseHead] = Known()
+
+
 def check_head(status: str, headers: Sequence[tuple[str, str]]) -> ResponseHead:
     """Check status and headers of an application (PEP 3333, RFC 9110 §5, RFC 9112 §4).
 
@@ -72,6 +81,34 @@ def check_head(status: str, headers: Sequence[tuple[str, str]]) -> ResponseHead:
         ValueError: status, name or value breaks the syntax, or is for the server alone to send.
         TypeError: one of them is not a string, or the list not made of pairs.
     """
+    if not _heads.patience:
+        return _check(status, headers)
+    try:
+        key = (status, *headers)
+        known = _heads.get(key)
+    except TypeError:  # pairs that are lists; or worse, which is found out there
+        return _check(status, headers)
+    if known is not None:
+        _heads.patience = PATIENCE
+        return known
+    head = _check(status, headers)
+    if may_come_again(head.fields):
+        _heads.keep(key, head)
+    return head
+
+
+def may_come_again(fields: str) -> bool:
+    """Return whether a head is worth keeping for other responses.
+
+    One with a cookie is not: that is a client's secret, and its value hardly ever comes again.
+
+    Args:
+        fields: the rendered field lines, each with the CRLF before it.
+    """
+    return len(fields) <= _LONGEST_KEPT and "\r\nset-cookie:" not in fields.lower()
+
+
+def _check(status: str, headers: Sequence[tuple[str, str]]) -> ResponseHead:
     code, line = _statuses.get(status) or _check_status(status)
     length: int | None = None
     own: tuple[str, ...] = ()
