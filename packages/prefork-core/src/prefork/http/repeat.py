@@ -100,7 +100,7 @@ def parse_repeated(buffer: bytes | bytearray, parsed: Parsed, limits: Limits) ->
     # A target has no space, so no other version is in front of this one in a request line that is right.
     if not buffer.startswith(rest, at) or size > limits.ample:
         return None
-    line = bytes(buffer[:at])
+    line = buffer[:at] if type(buffer) is bytes else bytes(buffer[:at])
     parts = _lines.get(line) if _lines.patience else None
     if parts is not None:
         _lines.patience = PATIENCE
