@@ -43,6 +43,12 @@ def workers_of(arbiter: int) -> list[int]:
     return [pid for pid in children if processes.title(pid).startswith("prefork: worker")]
 
 
+def all_have_open(path: Path, *arbiters: int) -> bool:
+    """Return whether arbiters and their workers all have a file open."""
+    pids = [pid for arbiter in arbiters for pid in (arbiter, *workers_of(arbiter))]
+    return all(str(path) in processes.descriptors(pid) for pid in pids)
+
+
 def start_successor(server: Server) -> int:
     """Send USR2, wait until the other arbiter is ready; return its pid."""
     server.signal(signal.SIGUSR2)
@@ -85,6 +91,8 @@ def test_new_code_is_served_by_a_new_arbiter(tmp_path: Path, worker_class: Worke
     assert not (tmp_path / "web.sock").exists()
     assert not (tmp_path / "pid").exists()
 
+
+UNTIL_GO: Final = "[time.sleep(0.01) for _ in iter(lambda: os.path.exists('go'), True)]"
 
 BROKEN: Final = (
     ("", "raise RuntimeError('broken')", "exit code 3: no worker could boot"),
@@ -153,6 +161,34 @@ def test_usr2_winch_and_term_move_a_server_to_a_new_arbiter(tmp_path: Path) -> N
         assert control.ask(tmp_path, "status")["pid"] == new
         load.wait()
         load.check()
+
+
+@only(SYNC)
+def test_either_arbiter_is_told_of_log_files_that_have_moved(tmp_path: Path) -> None:
+    """What rotates them knows one pid. The other one may start just then, or finish its last requests."""
+    deploy(tmp_path, "one")
+    log = tmp_path / "error.log"
+    arguments = "-w 1 -p pid --error-logfile error.log --access-logfile access.log app:app"
+    with Server(tmp_path, arguments) as server, hold(server, "a") as held:
+        deploy(tmp_path, "two", boot="print(os.getpid(), file=open('boots', 'w')); " + UNTIL_GO)
+        server.signal(signal.SIGUSR2)
+        until((tmp_path / "boots").exists, "a worker of the new arbiter")
+        new = pidfile(tmp_path, "pid.2")
+        for told, name in ((server.pid, "early"), (new, "late")):
+            for path in (log, tmp_path / "access.log"):
+                path.rename(f"{path}.{name}")
+            os.kill(told, signal.SIGUSR1)
+            until(lambda: all_have_open(log, server.pid, new), "everybody to have the new file")
+            (tmp_path / "go").touch()
+            until(lambda: READY in "".join(each.read_text() for each in tmp_path.glob("error.log*")), "both")
+            if told is not new:
+                server.signal(signal.SIGWINCH)
+        release(server, "a")
+        assert read_answer(held).status == 200
+        assert "GET /hold/a" in (tmp_path / "access.log").read_text()
+        server.signal(signal.SIGTERM)
+        assert server.wait_exit() == 0
+        server.follow(new)
 
 
 @only(SYNC)

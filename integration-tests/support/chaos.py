@@ -503,6 +503,8 @@ class Chaos:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
         except ProcessLookupError:
             return "it has ended"
+        if what == "arbiter":
+            self._signal(SIGUSR1)  # if its logs moved meanwhile, it has said that it cannot open them
         return None
 
     # What an operator looks at

@@ -69,7 +69,8 @@ class Old:
     def __init__(self, folder: Path, started: Launch, hook: ServerHook | None = None) -> None:
         self.selector = selectors.DefaultSelector()
         self.kin = Kin(Unix(), started, None)
-        self.kin.attach(self.selector)
+        self.reopened: list[str] = []
+        self.kin.attach(self.selector, lambda: self.reopened.append("log files"))
         self.listeners = listen(str(folder / "one.sock"), str(folder / "two.sock"))
         self.machine = Machine(Policy(2))
         self.machine.step(Start(), 0.0)
@@ -184,7 +185,8 @@ class New:
         before = Handover(4711, os.getpid(), theirs.detach(), handed, staffing)
         self.selector = selectors.DefaultSelector()
         self.kin = Kin(Unix(), launch(), before)
-        self.kin.attach(self.selector)
+        self.reopened: list[str] = []
+        self.kin.attach(self.selector, lambda: self.reopened.append("log files"))
         self.listeners, self.activated = self.kin.listeners(5)
 
     def close(self) -> None:
@@ -227,6 +229,18 @@ def test_a_predecessor_that_stops_leaves_the_listeners(tmp_path: Path) -> None:
     new.kin.let_go()
     assert new.old.wait_end(0)
     assert new.kin.predecessor == 0
+    new.close()
+
+
+def test_either_has_the_other_one_open_its_logs_again(tmp_path: Path) -> None:
+    new = New(tmp_path)
+    new.kin.tell_reopen()
+    assert new.old.hear() == [(Word.REOPEN, "")]
+    new.old.say(Word.REOPEN)
+    assert new.reopened == []
+    assert new.kin.hear() == []
+    assert new.reopened == ["log files"]
+    assert new.old.hear() == [], "or it would go to and fro"
     new.close()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from in_a_child import passes_in_a_child
 
-from prefork.process.signals import COMMANDS, Command, Inbox, held, ignore
+from prefork.process.signals import COMMANDS, Command, Inbox, held, ignore, take_unheard
 
 if TYPE_CHECKING:
     pass
@@ -85,6 +85,28 @@ def test_a_new_child_survives_signals_that_are_meant_for_its_handlers(number: si
         with held():
             inbox.leave_to_child()
             os.kill(os.getpid(), number)
+
+    assert passes_in_a_child(check)
+
+
+def test_a_new_child_knows_that_it_was_told_of_its_logs_before_it_could_listen() -> None:
+    def check() -> None:
+        inbox = Inbox()
+        with held():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            inbox.leave_to_child()
+        assert take_unheard()
+        assert not take_unheard(), "once is enough"
+
+    assert passes_in_a_child(check)
+
+
+def test_a_child_that_will_be_another_program_ignores_what_could_end_that() -> None:
+    """Handlers do not survive it, and the default of SIGUSR1 is death."""
+
+    def check() -> None:
+        Inbox().leave_to_child(executes=True)
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
 
     assert passes_in_a_child(check)
 

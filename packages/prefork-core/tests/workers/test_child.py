@@ -20,7 +20,7 @@ from serving import Worker as Parts
 from prefork.autoreload.imported import Imported
 from prefork.errors import ExitCode
 from prefork.hooks import Hooks
-from prefork.process import stacks
+from prefork.process import signals, stacks
 from prefork.process.scoreboard import Stage
 from prefork.settings import Settings
 from prefork.settings.option import Table
@@ -495,6 +495,25 @@ def test_usr1_opens_the_logs_again(tmp_path: Path) -> None:
         (tmp_path / "access.log").rename(tmp_path / "access.log.1")
         process.signal(signal.SIGUSR1)
         eventually((tmp_path / "access.log").exists)
+        with process.parts.client() as client:
+            client.get().answer()
+        assert len(process.parts.access(1)) == 1
+
+
+class Newborn(Process):
+    """One that is told that the logs have moved before it has a handler for that."""
+
+    def _be_a_worker(self) -> int:
+        with signals.held():
+            signals.Inbox().leave_to_child()
+            (self.folder / "access.log").rename(self.folder / "access.log.1")
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return super()._be_a_worker()
+
+
+def test_usr1_is_not_lost_on_who_was_just_forked(tmp_path: Path) -> None:
+    with Newborn(tmp_path) as process:
+        process.ready()
         with process.parts.client() as client:
             client.get().answer()
         assert len(process.parts.access(1)) == 1

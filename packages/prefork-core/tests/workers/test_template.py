@@ -17,7 +17,7 @@ from serving import Forked
 from prefork.errors import ExitCode
 from prefork.observe.log import open_logs
 from prefork.process import channel as channels
-from prefork.process import stacks
+from prefork.process import signals, stacks
 from prefork.process import template as lines
 from prefork.process.channel import Hangup
 from prefork.settings import Settings
@@ -375,3 +375,21 @@ def test_one_that_is_told_otherwise_is_an_ordinary_worker(tmp_path: Path) -> Non
         eventually(channel.receive_pid)
         channel.send(Order.LEAVE)
         eventually(lambda: ends_on(channel))
+
+
+class Newborn(Template):
+    """One that is told that the logs have moved before it has a handler for that."""
+
+    def _be_a_template(self) -> int:
+        with signals.held():
+            signals.Inbox().leave_to_child()
+            (self.folder / "error.log").rename(self.folder / "error.log.1")
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return super()._be_a_template()
+
+
+def test_usr1_is_not_lost_on_who_was_just_forked(tmp_path: Path) -> None:
+    """All workers of a template write where it does."""
+    with Newborn(tmp_path) as forked:
+        forked.ready()
+        assert (tmp_path / "error.log").exists()

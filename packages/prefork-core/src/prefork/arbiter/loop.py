@@ -12,6 +12,7 @@ import os
 import selectors
 import signal
 import time
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -183,7 +184,7 @@ class Loop:
         self._kin = kin
         self._activated = activated
         self._promote = promote
-        kin.attach(self._selector)
+        kin.attach(self._selector, partial(self._reopen, "SIGUSR1 to the other arbiter"))
         self._control = control
         if control is not None:
             control.attach(self, self._selector)
@@ -391,7 +392,8 @@ class Loop:
             case Command.RELOAD:
                 self.reload()
             case Command.REOPEN:
-                self._reopen()
+                self._reopen("SIGUSR1")
+                self._kin.tell_reopen()  # whose pid the operator may not know
             case Command.MORE:
                 self._step(Resize(1))
             case Command.FEWER:
@@ -423,10 +425,10 @@ class Loop:
         self._step(Reload(new.number, new.policy))
         return new.number
 
-    def _reopen(self) -> None:
+    def _reopen(self, why: str) -> None:
         for generation in self.generations:
             generation.logs.reopen()
-        self._log.info("log files opened again (SIGUSR1)")
+        self._log.info("log files opened again (%s)", why)
         for template in self._brood.nursery:
             self._kernel.kill(template.pid, signal.SIGUSR1)
         for worker in self._brood:

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from prefork.errors import ExitCode
@@ -68,6 +69,7 @@ class Kin:
         self._forked_by = 0 if before is None else before.predecessor
         self._link: Link | None = None if before is None else handover.end_of(before)
         self._selector: selectors.BaseSelector | None = None
+        self._reopen: Callable[[], None] = _nothing
         self._successor = 0
         self._shared: list[Listener] = []
         """What the other one takes connections from, too."""
@@ -184,7 +186,7 @@ class Kin:
             with signals.held():
                 pid = self._kernel.fork()
                 if pid == 0:
-                    _or_die(inbox.leave_to_child)
+                    _or_die(partial(inbox.leave_to_child, executes=True))
         except OSError as error:
             ours.close()
             theirs.close()
@@ -234,13 +236,15 @@ class Kin:
 
     # ------------------------------------------------------------ as either
 
-    def attach(self, selector: selectors.BaseSelector) -> None:
+    def attach(self, selector: selectors.BaseSelector, reopen: Callable[[], None]) -> None:
         """Begin to listen to the other one.
 
         Args:
             selector: the arbiter's; the link is registered with this object.
+            reopen: opens this one's log files again.
         """
         self._selector = selector
+        self._reopen = reopen
         if self._link is not None:
             self._listen_to(self._link)
 
@@ -275,11 +279,17 @@ class Kin:
                 return [OtherLeaves()]
             case Word.GOING:
                 return [PredecessorGone()]
+            case Word.REOPEN:
+                self._reopen()
         return []
 
     def tell_leaving(self) -> None:
         """Tell the other one that this one has begun to stop."""
         self._say(Word.LEAVING)
+
+    def tell_reopen(self) -> None:
+        """Tell the other one that log files were moved away. One that starts hears it when it can."""
+        self._say(Word.REOPEN)
 
     @property
     def is_linked(self) -> bool:
@@ -317,6 +327,10 @@ class Kin:
     def _say(self, word: Word, text: str = "") -> None:
         if self._link is not None:
             self._link.say(word, text)
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _staffing(machine: Machine) -> Staffing:

@@ -150,6 +150,8 @@ class Word(Enum):
     """Either: who says it has begun to stop."""
     GOING = "going"
     """The predecessor has no workers any more and is about to end; it waits for the end of the link."""
+    REOPEN = "reopen"
+    """Either: who says it was told to open its log files again, which are the other one's too."""
 
 
 class Hangup(Exception):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import signal
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +51,9 @@ _FATAL_IN_A_CHILD: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQ
 """Left at their default in a new child. All others are ignored until it has handlers of its
 own: USR1 for the logs must not kill a worker that is a millisecond old."""
 
+_unheard: Final[list[int]] = []
+"""SIGUSR1 that came to this process before it had a handler of its own."""
+
 
 class Inbox:
     """Signals of this process, as a descriptor. One for each process, in its main thread."""
@@ -82,12 +85,20 @@ class Inbox:
         ignore()
         self._close_pipe()
 
-    def leave_to_child(self) -> None:
-        """Give the signals up in a child that was forked while they were `held`."""
+    def leave_to_child(self, *, executes: bool = False) -> None:
+        """Give the signals up in a child that was forked while they were `held`.
+
+        Args:
+            executes: whether the child is about to be another program. Else `take_unheard` tells it of a
+                SIGUSR1 that has come before it could do something about it.
+        """
         signal.set_wakeup_fd(-1)
+        _unheard.clear()
         for number in COMMANDS:
-            keep = number in _FATAL_IN_A_CHILD
-            signal.signal(number, signal.SIG_DFL if keep else signal.SIG_IGN)
+            early: Any = signal.SIG_DFL if number in _FATAL_IN_A_CHILD else signal.SIG_IGN
+            if number is signal.SIGUSR1 and not executes:
+                early = _note
+            signal.signal(number, early)
         self._close_pipe()
 
     def _close_pipe(self) -> None:
@@ -105,6 +116,13 @@ def ignore() -> None:
         signal.signal(number, signal.SIG_DFL if number is signal.SIGCHLD else signal.SIG_IGN)
 
 
+def take_unheard() -> bool:
+    """Return whether SIGUSR1 has come to this child too early; it has a handler of its own now."""
+    came = bool(_unheard)
+    _unheard.clear()
+    return came
+
+
 class held:  # noqa: N801 -- used as a verb: with held(): fork
     """Hold signals back around a fork.
 
@@ -120,6 +138,10 @@ class held:  # noqa: N801 -- used as a verb: with held(): fork
 
 
 _BY_NUMBER: Final = {int(number): command for number, command in COMMANDS.items()}
+
+
+def _note(number: int, _frame: FrameType | None) -> None:
+    _unheard.append(number)
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:

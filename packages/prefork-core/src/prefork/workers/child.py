@@ -14,7 +14,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from prefork.errors import ExitCode
-from prefork.process import identity, stacks
+from prefork.process import identity, signals, stacks
 from prefork.process.scoreboard import Stage
 from prefork.worker import StopReason
 from prefork.workers import booting
@@ -181,6 +181,8 @@ class Child:
         }
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        if signals.take_unheard():
+            self._logs.reopen()
         for number in _NOT_MEANT:
             # Not SIG_IGN: programs that the application starts would ignore them too.
             signal.signal(number, lambda _number, _frame: None)

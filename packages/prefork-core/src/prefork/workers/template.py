@@ -223,6 +223,8 @@ class Template:
             signal.signal(number, lambda _number, _frame: None)
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGUSR1, self._on_usr1)
+        if signals.take_unheard():
+            self._logs.reopen()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # The arbiter sends SIGABRT when loading takes too long. A worker had a handler of its own.
         faulthandler.disable()
