@@ -17,6 +17,7 @@ from aiohttp import web
 
 from prefork.errors import BootError, ProtocolError
 from prefork.http.forwarded import Forwarded
+from prefork.process.suspended import shown
 from prefork.settings import Settings
 from prefork.worker import StopReason
 from prefork_aio.web.serving import Serving
@@ -150,6 +151,9 @@ class Context:
     def reception(self) -> Reception:
         return self.made
 
+    def show_waiting(self, waiting: Callable[[], Iterable[tuple[str, object]]]) -> None:
+        self.waiting = waiting
+
     def time_left(self) -> float:
         return self.left
 
@@ -201,6 +205,33 @@ def application(**handlers: Callable[[web.Request], Awaitable[web.StreamResponse
     for name, handler in {"hello": hello, "echo": echo, **handlers}.items():
         app.router.add_route("*", f"/{name}", handler)
     return app
+
+
+def test_a_request_that_waits_is_shown_and_an_idle_connection_is_not() -> None:
+    going_on = asyncio.Event()
+
+    async def hold(_request: web.Request) -> web.Response:
+        await going_on.wait()
+        return web.Response(text="went on")
+
+    async def client(ctx: Context) -> None:
+        idle, busy = await ctx.arrive(), await ctx.arrive()
+        await idle.send("GET /idle HTTP/1.1\r\nHost: a\r\n\r\n")
+        await idle.receive("\r\n\r\n404: Not Found")
+        await busy.send("GET /hold?now HTTP/1.1\r\nHost: a\r\n\r\n")
+        async with asyncio.timeout(20):
+            while "in hold\n" not in shown(ctx.waiting()):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        names = [name for name, _ in ctx.waiting()]
+        assert names[0] == "GET /hold?now"
+        assert "GET /idle" not in names
+        assert shown(ctx.waiting()).count("web_protocol.py") <= 4  # of one connection
+        going_on.set()
+        await busy.receive("went on")
+
+    app = web.Application()
+    app.router.add_get("/hold", hold)
+    serve(app, client)
 
 
 def test_each_request_of_a_connection_is_told_of_in_order() -> None:

@@ -146,6 +146,9 @@ class Greenlets(Protocol):
             a little earlier. Others run meanwhile, also when the timeout is 0.
         """
 
+    def current(self) -> Any:
+        """Return the calling greenlet; while it waits, its `gr_frame` is where."""
+
     def offered(self, sock: socket.socket) -> Mapping[str, object]:
         """Return more entries for the environ of a request that asks for an upgrade.
 
@@ -485,6 +488,18 @@ class Context(Protocol):
 
     def ready(self) -> None:
         """Say that the application is loaded and connections can be accepted."""
+
+    def show_waiting(self, waiting: Callable[[], Iterable[tuple[str, object]]]) -> None:
+        """Say how to find what waits in no thread: greenlets and tasks.
+
+        The stacks of threads are shown without it when a request is stuck or slow, or an operator asks. In a
+        loop they only show that it waits.
+
+        Args:
+            waiting: called in a signal handler, between two steps of whatever the main thread does. Returns,
+                the oldest first, a name for each, such as its request line, and its frame, its coroutine or
+                its asyncio task.
+        """
 
     def accept(self) -> Accepted | None:
         """Wait for a connection, for a worker that serves each in a thread of its own.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from math import inf
 from time import monotonic
@@ -13,6 +14,19 @@ from prefork.net.stream import block
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+    from types import FrameType
+
+
+class Baton:
+    """The thread that makes this, as a greenlet."""
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+
+    @property
+    def gr_frame(self) -> FrameType | None:
+        """Where it is, None when it asks itself."""
+        return None if self._thread == threading.get_ident() else sys._current_frames().get(self._thread)
 
 
 class Batons:
@@ -58,6 +72,10 @@ class Batons:
             return waits()
         finally:
             self._baton.acquire()
+
+    def current(self) -> Baton:
+        """Return the calling greenlet."""
+        return Baton()
 
     def offered(self, sock: socket.socket) -> dict[str, object]:
         """Return more entries for an environ."""

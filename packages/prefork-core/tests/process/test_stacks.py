@@ -31,7 +31,7 @@ def showing(life: Callable[[], object], *, main_calls: bool = False) -> Iterator
         ours.close()
         faulthandler.disable()  # pytest's
         signal.signal(signal.SIGABRT, lambda *_: os._exit(7))
-        stacks.show_on_signals(theirs, main_calls=main_calls)
+        stacks.show_on_signals(theirs, main_calls=main_calls, more=lambda: "and wh\xe4t waits\n")
         os.write(is_ready, b"!")
         life()
         return 0
@@ -157,6 +157,12 @@ def test_nobody_who_shows_stacks_waits_for_a_reader() -> None:
             os.sched_yield()
         process.signal(signal.SIGABRT)
         assert process.status() == 7
+
+
+def test_more_is_shown_behind_the_threads() -> None:
+    with showing(wait_for_ever) as (process, end):
+        shown = ask(process, end, SIGNAL, "waits")
+        assert shown.index("wait_for_ever") < shown.index("and wh\\xe4t waits")
 
 
 def test_stacks_are_complete_when_nothing_has_come_for_a_moment() -> None:

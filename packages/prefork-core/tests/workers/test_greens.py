@@ -12,6 +12,7 @@ from deadlines import PATIENCE, eventually
 from serving import Serving
 
 from prefork.process.scoreboard import Stage
+from prefork.process.suspended import shown
 from prefork.supervisor.messages import Order
 from prefork.workers.greens import Greens
 
@@ -185,6 +186,23 @@ def test_a_client_that_was_answered_just_now_may_ask_once_more(tmp_path: Path, o
         assert client.answer().fields["Connection"] == "close"
         client.close()
         server.ended()
+
+
+def test_requests_that_wait_are_shown_with_where(tmp_path: Path) -> None:
+    gate = Gate()
+    with gate.serve(tmp_path) as server, server.client() as idle, server.client() as busy:
+        idle.send(GET % b"/idle")
+        assert idle.answer().body == b"/idle"
+        busy.send(GET % b"/hold/1")
+        eventually(lambda: gate.holding)
+        greens = server._loop
+        assert isinstance(greens, Greens)
+        [(name, _)] = greens.waiting()
+        assert name == "GET /hold/1"
+        assert f'File "{__file__}"' in shown(greens.waiting())
+        gate.held.release()
+        assert busy.answer().status == 200
+        eventually(lambda: not greens.waiting())
 
 
 def test_a_worker_that_is_given_up_leaves_a_line_for_each_request(tmp_path: Path) -> None:

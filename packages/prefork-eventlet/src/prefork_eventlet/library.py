@@ -87,6 +87,10 @@ class Eventlet:
 
         return wait
 
+    def current(self) -> Any:
+        """Return the calling greenlet."""
+        return eventlet.getcurrent()
+
     def offered(self, sock: socket.socket) -> Mapping[str, object]:
         """Return how eventlet.websocket, and so Socket.IO, finds a socket that it may take over."""
         return {"eventlet.input": _Input(sock)}

@@ -75,6 +75,10 @@ class Gevent:
         """Return a quick way to wait for the same descriptor again and again."""
         return _Waits(self._hub, fd).wait
 
+    def current(self) -> Any:
+        """Return the calling greenlet."""
+        return gevent.getcurrent()
+
     def offered(self, sock: socket.socket) -> Mapping[str, object]:  # noqa: ARG002
         """Return nothing more: libraries for gevent know `gunicorn.socket`."""
         return {}

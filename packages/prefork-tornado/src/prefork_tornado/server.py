@@ -68,6 +68,7 @@ class Server:
         self._open: set[Connection] = set()
         self._taken: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
+        ctx.show_waiting(self._waiting)
         self._reserve = min(_RESERVE, ctx.settings.graceful_timeout / 2)
         self._ended = False
 
@@ -87,6 +88,14 @@ class Server:
         for connection in list(self._open):
             connection.abandon()
         self._end_loop()
+
+    def _waiting(self) -> list[tuple[str, object]]:
+        """Return what waits; see `prefork.worker.Context.show_waiting`."""
+        running = asyncio.current_task(self._loop)  # the main thread's stack shows it
+        tasks = sorted(
+            asyncio.all_tasks(self._loop), key=lambda task: (len(task.get_name()), task.get_name())
+        )
+        return [(f"task {task.get_name()}", task) for task in tasks if task is not running]
 
     # Turns
 

@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from prefork.worker import StopReason
-from prefork_aio import loops
+from prefork_aio import loops, tasks
 from prefork_aio.asgi.cycle import Cycle
 from prefork_aio.asgi.handshake import is_asked_for, is_refused
 from prefork_aio.asgi.lifespan import Lifespan
@@ -78,7 +78,8 @@ class Server:
         )
         self._sockets = Sockets(loop, manners)
         self._scopes: Scopes
-        self._running: set[Cycle | WebSocket] = set()
+        self._running: dict[Cycle | WebSocket, Exchange] = {}
+        ctx.show_waiting(self._waiting)
         self._stops = False
         self._ends = False
         self._done = loop.create_future()
@@ -159,6 +160,12 @@ class Server:
             await self._lifespan.stop(min(max(self._ctx.time_left(), self._reserve), _LONGEST))
         self._exchanges.close()
 
+    def _waiting(self) -> list[tuple[str, object]]:
+        """Return what waits; see `prefork.worker.Context.show_waiting`."""
+        running = [(cycle.task, exchange.request) for cycle, exchange in list(self._running.items())]
+        lines = {task: f"{request.method} {request.target}" for task, request in running if task is not None}
+        return tasks.waiting(self._loop, lines)
+
     # Requests
 
     def _answer(self, exchange: Exchange) -> None:
@@ -171,7 +178,7 @@ class Server:
         else:
             scope = self._scopes.http(exchange)
             cycle = Cycle(exchange)
-        self._running.add(cycle)
+        self._running[cycle] = exchange
         cycle.task = self._start(self._live(cycle, scope))
 
     def _start_eagerly(self, life: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -189,4 +196,4 @@ class Server:
         else:
             cycle.returned()
         finally:
-            self._running.discard(cycle)
+            del self._running[cycle]

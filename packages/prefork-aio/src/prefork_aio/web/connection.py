@@ -108,6 +108,7 @@ class Connection(web.RequestHandler):
         """Begin to serve."""
         self._wire = transport  # type: ignore[assignment]  # uvloop's is one in all but its class
         super().connection_made(transport)
+        self.task = self._task_handler
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
@@ -256,10 +257,11 @@ class Connection(web.RequestHandler):
         if not self._is_taken:
             self._outcome = "timeout"
         self.task.cancel()
-        return self._line
+        return self.line
 
     @property
-    def _line(self) -> str:
+    def line(self) -> str:
+        """Method and target of the request in hand, or of the one before."""
         return "no request" if self._message is None else f"{self._message.method} {self._message.path}"
 
     # The body of a request
@@ -368,4 +370,4 @@ class Connection(web.RequestHandler):
 
     def _failed(self, error: BaseException | None, message: str = "") -> None:
         said = "" if error is not None or not message else f": {message}"
-        self._terms.log.error("error in the application: %s%s", self._line, said, exc_info=error)
+        self._terms.log.error("error in the application: %s%s", self.line, said, exc_info=error)

@@ -23,7 +23,7 @@ from multidict import istr
 
 from prefork.errors import BootError, PreforkError, ProtocolError
 from prefork.worker import StopReason
-from prefork_aio import loops
+from prefork_aio import loops, tasks
 from prefork_aio.options import Options
 from prefork_aio.turns import Turns
 from prefork_aio.web import application, refusal
@@ -175,6 +175,7 @@ class Serving:
         self._server = server
         options = {**asked, **_options(settings, self._ctx)}
         self._new = partial(Connection, server, loop=self._loop, **options)
+        self._ctx.show_waiting(self._waiting)
         self._make, server.request_factory = server.request_factory, self._request
         self._answer, server.request_handler = server.request_handler, self._handle
 
@@ -266,6 +267,14 @@ class Serving:
         elif not self._reception.keeps and response.keep_alive:
             response.force_close()
             headers["Connection"] = "close"
+
+    def _waiting(self) -> list[tuple[str, object]]:
+        """Return what waits; see `prefork.worker.Context.show_waiting`."""
+        connections = [
+            each for each in self._server.connections if isinstance(each, Connection) and each.task
+        ]
+        lines = {each.task: each.line for each in connections if each.record and each.task}
+        return tasks.waiting(self._loop, lines, {each.task for each in connections})
 
     # The stop
 

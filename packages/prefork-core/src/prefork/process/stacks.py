@@ -23,10 +23,15 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
+
+_write: Final = os.write
+"""Looked up before a library of greenlets takes it out of the module."""
 
 SIGNAL: Final = signal.SIGURG
 """Asks a worker for its stacks. The default action is to ignore it, so it harms nobody who has no handler
@@ -122,7 +127,7 @@ def make() -> tuple[StackEnd, int]:
     return StackEnd(ours), theirs
 
 
-def show_on_signals(descriptor: int, *, main_calls: bool) -> None:
+def show_on_signals(descriptor: int, *, main_calls: bool, more: Callable[[], str]) -> None:
     """Have this process, a worker, show all its stacks when it is asked to, is aborted or crashes.
 
     To be called after handlers in Python are installed: that of SIGABRT is called after its stacks are shown.
@@ -132,14 +137,28 @@ def show_on_signals(descriptor: int, *, main_calls: bool) -> None:
         main_calls: whether the application is called in the main thread. Then that one alone is shown
             when it does not answer: other threads may run. Where it is not, it always answers unless
             somebody has the interpreter's lock, and then no other thread runs.
+        more: returns what is to be shown behind the stacks of threads, when it is asked.
     """
 
-    def show(_number: int, _frame: FrameType | None) -> None:
+    def answer(_number: int, _frame: FrameType | None) -> None:
         faulthandler.dump_traceback(file=descriptor, all_threads=True)
+        show(descriptor, more())
 
-    signal.signal(SIGNAL, show)
+    signal.signal(SIGNAL, answer)
     faulthandler.enable(file=descriptor, all_threads=True)
     faulthandler.register(INSIST, file=descriptor, all_threads=not main_calls)
+
+
+def show(descriptor: int, text: str) -> None:
+    """Show something behind the stacks of threads, as far as there is room.
+
+    Args:
+        descriptor: as of `show_on_signals`.
+        text: what.
+    """
+    if text:
+        with suppress(OSError):
+            _write(descriptor, text.encode("ascii", "backslashreplace"))
 
 
 def show_no_more() -> None:

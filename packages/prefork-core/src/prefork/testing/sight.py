@@ -69,6 +69,13 @@ class Sight(Subject):
             assert held.finish().status == 200
         until(lambda: _worker(server)["oldest"] is None, "no request in hand")
 
+    def test_where_a_request_waits_is_shown(self, server: Server) -> None:
+        """The stacks that `preforkctl stacks` and the error log show go to where the application waits."""
+        module = self.app.partition(":")[0].rpartition(".")[2]
+        with Held(server):
+            [found] = control.ask(server.folder, "stacks")["workers"]
+            assert f'/{module}.py", line ' in found["stacks"]
+
     # Errors of the application
 
     def test_an_exception_is_logged_and_answered_with_500(self, server: Server) -> None:

@@ -14,7 +14,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from prefork.errors import ExitCode
-from prefork.process import identity, signals, stacks
+from prefork.process import identity, signals, stacks, suspended
 from prefork.process.scoreboard import Stage
 from prefork.worker import StopReason
 from prefork.workers import booting
@@ -188,7 +188,16 @@ class Child:
             signal.signal(number, lambda _number, _frame: None)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
-        stacks.show_on_signals(self._stacks, main_calls=self._settings.threads == 1)
+        stacks.show_on_signals(self._stacks, main_calls=self._settings.threads == 1, more=self._suspended)
+
+    def _suspended(self) -> str:
+        """Return the stacks of what waits in no thread."""
+        if self._context is None:
+            return ""
+        try:
+            return suspended.shown(self._context.waiting())
+        except Exception as error:  # noqa: BLE001 (plugin code, wherever the signal has found it)
+            return f"\nwhat waits cannot be shown: {error!r}\n"
 
     def _on_term(self, _number: int, _frame: FrameType | None) -> None:
         """Systemd and others send TERM to all processes at once: then the queue must be taken too."""
@@ -211,6 +220,7 @@ class Child:
     def _on_abort(self, _number: int, _frame: FrameType | None) -> None:
         """The arbiter has given this worker up; what is left is to say what it was doing."""
         self._worker.aborted = True
+        stacks.show(self._stacks, self._suspended())
         self._run_hook("worker_abort", self._worker)
         if self._context is not None:
             self._context.on_abort()

@@ -34,7 +34,7 @@ from prefork.wsgi.takeover import Takeovers
 if TYPE_CHECKING:
     import logging
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from prefork.hooks import Hooks
     from prefork.net.listener import Listener
@@ -63,6 +63,7 @@ class WorkerContext:
 
     Attributes:
         on_abort: called when the worker is about to be killed for a timeout.
+        waiting: returns what waits in no thread, see `show_waiting`.
         is_told: whether an order to stop was read, by whoever has asked `stopping`. `stop_fd` is not readable
             any more then.
     """
@@ -99,6 +100,7 @@ class WorkerContext:
         self._shedding = threading.Lock()
         self._blocking: Blocking | None = None
         self.on_abort: Callable[[], None] = lambda: None
+        self.waiting: Callable[[], Iterable[tuple[str, object]]] = tuple
         self.is_told = False
 
     @property
@@ -110,6 +112,10 @@ class WorkerContext:
     def listeners(self) -> Sequence[socket.socket]:
         """The shared listening sockets."""
         return [listener.sock for listener in self.shared]
+
+    def show_waiting(self, waiting: Callable[[], Iterable[tuple[str, object]]]) -> None:
+        """See `prefork.worker.Context`."""
+        self.waiting = waiting
 
     @property
     def stop_fd(self) -> int:

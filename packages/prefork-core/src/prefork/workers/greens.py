@@ -52,7 +52,7 @@ class Greens:
         self._aways = threading.Lock()
         self._made = 0
         self._free: list[Watch] = []
-        self._busy: set[Watch] = set()
+        self._busy: dict[Watch, Any] = {}  # and in which greenlet
         self._lent: Watch | None = None  # whose the lead is, while it is in the application
         self._crash: BaseException | None = None
         poller = GreenPoller(greenlets, ctx)
@@ -64,6 +64,7 @@ class Greens:
 
         The main greenlet waits for that. It does not serve: it must be there at the end.
         """
+        self._ctx.show_waiting(self.waiting)
         # First: when it hears that this worker is ready, the arbiter decides when to look at it next.
         self._ctx.slot.due = monotonic()
         self._loop.begin()
@@ -74,6 +75,16 @@ class Greens:
         if self._crash is not None:
             raise self._crash
         self._loop.close_all()
+
+    def waiting(self) -> list[tuple[str, object]]:
+        """Return the requests that wait, and where; see `prefork.worker.Context.show_waiting`."""
+        found = []
+        for watch, greenlet in list(self._busy.items()):
+            request = None if watch.conn is None else watch.conn.http.request
+            # The one that runs has no frame here, but the main thread's stack.
+            if request is not None and greenlet.gr_frame is not None:
+                found.append((f"{request.method} {request.target}", greenlet.gr_frame))
+        return found
 
     def aborted(self) -> None:
         """Leave an access line for each request in hand: the worker is about to be killed."""
@@ -103,7 +114,7 @@ class Greens:
             self._crash = error
             self._finish()
         if watch is not None:
-            self._busy.discard(watch)
+            del self._busy[watch]
             self._free.append(watch)
 
     def _lead(self, watch: Watch) -> bool:
@@ -153,7 +164,7 @@ class Greens:
             self._made += 1
         else:
             return None
-        self._busy.add(watch)
+        self._busy[watch] = self._greenlets.current()
         return watch
 
     # The application
