@@ -18,7 +18,7 @@ from support.django_project import APPLICATIONS, prepare
 from support.server import Server
 from support.workers import SYNC, UNDER_BOTH, only
 
-from prefork.process import memory
+from prefork.process import immortal, memory
 from prefork.testing.waiting import until
 
 pytestmark = UNDER_BOTH
@@ -86,5 +86,5 @@ def test_what_is_loaded_once_is_shared_and_what_requests_have_built_too(tmp_path
     configuration.write_text(CLOSING)
     reforked = weigh(tmp_path, f"--preload --refork 10 -c {configuration}", reforks=True)
     print(f"MB: {alone / 1e6:.1f} alone, {preloaded / 1e6:.1f} preloaded, {reforked / 1e6:.1f} reforked")
-    assert preloaded < 0.7 * alone
+    assert preloaded < (0.5 if immortal.is_possible() else 0.7) * alone
     assert reforked < 0.95 * preloaded

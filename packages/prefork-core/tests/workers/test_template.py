@@ -17,7 +17,7 @@ from serving import Forked
 from prefork.errors import ExitCode
 from prefork.observe.log import open_logs
 from prefork.process import channel as channels
-from prefork.process import signals, stacks
+from prefork.process import immortal, signals, stacks
 from prefork.process import template as lines
 from prefork.process.channel import Hangup
 from prefork.settings import Settings
@@ -274,6 +274,17 @@ def test_the_garbage_collector_looks_at_nothing_that_was_loaded(tmp_path: Path) 
     with Template(tmp_path, source + "LOADED_BY = Late()\n") as process:
         eventually(process.ready().order().receive_pid)
         eventually(lambda: (tmp_path / "note").exists() and (tmp_path / "note").read_text().endswith(" True"))
+
+
+def test_what_was_loaded_is_immortal_where_python_has_that(tmp_path: Path) -> None:
+    source = HELLO + (
+        "import sys\nclass Late:\n    def __str__(self):\n"
+        "        return f'{sys.getrefcount(app) == sys.getrefcount(None)}'\n"
+    )
+    said = f" {immortal.is_possible()}"
+    with Template(tmp_path, source + "LOADED_BY = Late()\n") as process:
+        eventually(process.ready().order().receive_pid)
+        eventually(lambda: (tmp_path / "note").exists() and (tmp_path / "note").read_text().endswith(said))
 
 
 def test_standard_output_goes_to_the_log_if_that_is_asked_for(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from prefork.errors import ExitCode
-from prefork.process import channel, forkable, heap, identity, lineage, signals, stacks, template
+from prefork.process import channel, forkable, heap, identity, immortal, lineage, signals, stacks, template
 from prefork.supervisor.messages import Report
 from prefork.worker import Interface
 from prefork.workers import booting
@@ -148,6 +148,7 @@ class Template:
         """Get ready to be copied."""
         # What is alive now stays: nobody will look at it again, and so write to its pages.
         gc.collect()
+        immortal.make_immortal()
         heap.fill_gaps()
         gc.freeze()
         identity.set_title("template", self._settings.proc_name or self._settings.wsgi_app or "")
