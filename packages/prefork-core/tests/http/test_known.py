@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
-from prefork.http.known import KEPT, PATIENCE, Known
+from prefork.http.known import KEPT, PATIENCE, REST, Known
 
 
 def test_what_is_kept_is_found() -> None:
@@ -20,22 +20,13 @@ def test_it_stays_bounded() -> None:
     assert known.get(3 * KEPT - 1) is not None
 
 
-def test_it_gives_up_where_nothing_repeats_and_keeps_nothing_then() -> None:
+def test_where_nothing_repeats_it_rests_keeps_nothing_and_tries_again() -> None:
     known: Known[int, int] = Known()
     for key in range(PATIENCE):
-        assert known.patience
+        assert known.patience > 0
         known.keep(key, key)
-    assert known.patience == 0
     assert len(known) == 0
-    known.keep(0, 0)
-    assert known.patience == 0
-    assert len(known) == 0
-
-
-def test_it_does_not_give_up_while_something_repeats_now_and_then() -> None:
-    known: Known[int, int] = Known()
-    for key in range(4 * PATIENCE):
-        known.keep(key, key)
-        if key % KEPT == 0:
-            known.patience = PATIENCE
-    assert known.patience
+    for _ in range(REST):
+        assert known.patience <= 0
+        known.rest()
+    assert known.patience == PATIENCE

@@ -259,7 +259,10 @@ def start_as_text(
         The status line, and what `as_text` returns. The next response may have the same list, so nobody
         changes it.
     """
-    if not _starts.patience or type(headers) is not list:  # an iterator can be asked once only
+    if type(headers) is not list:  # an iterator can be asked once only
+        return status_line(status), *as_text(headers)
+    if _starts.patience <= 0:
+        _starts.rest()
         return status_line(status), *as_text(headers)
     try:
         key = (status, *headers)
@@ -267,7 +270,8 @@ def start_as_text(
     except TypeError:  # lists, or bytearrays
         return status_line(status), *as_text(headers)
     if known is not None:
-        _starts.patience = PATIENCE
+        if _starts.patience < PATIENCE:
+            _starts.patience += 1
         return known
     start = status_line(status), *as_text(headers)
     if may_come_again("".join(f"\r\n{name}: {value}" for name, value in start[1])):

@@ -2,8 +2,8 @@
 """What was worked out before and is asked for again, within bounds.
 
 Clients ask for the same targets, and applications send the same heads. Who looks here first has to make sure
-that the key has all that the answer depends on. Where nothing ever repeats it gives up, so that a look which
-is always in vain is not paid for each time.
+that the key has all that the answer depends on. A look in vain is paid for: so where they are the more it
+rests, and tries again later.
 """
 
 from __future__ import annotations
@@ -17,15 +17,20 @@ KEPT: Final = 512
 """Most answers that are kept; at one more all are forgotten."""
 
 PATIENCE: Final = 2 * KEPT
-"""Looks in vain in a row after which nobody needs to look any more."""
+"""How many more looks may be in vain than not, before it rests."""
+
+REST: Final = 64 * PATIENCE
+"""Questions that are not looked for then."""
 
 
 class Known(dict[K, V]):
     """Answers by what was asked.
 
+    Whoever asks looks while `patience` is above 0, and calls `rest` otherwise. What was found raises
+    `patience` by one, up to `PATIENCE`; what was not is told to `keep`.
+
     Attributes:
-        patience: how many more looks may be in vain, 0 when looking is not worth while. Who finds something
-            sets it to `PATIENCE`.
+        patience: how many more looks may be in vain; below 0, how many questions it rests for.
     """
 
     __slots__ = ("patience",)
@@ -41,8 +46,15 @@ class Known(dict[K, V]):
             key: what was asked.
             answer: the answer, which nobody changes from now on.
         """
-        self.patience = max(self.patience - 1, 0)
-        if not self.patience or len(self) >= KEPT:
+        self.patience -= 1
+        if not self.patience:
+            self.patience = -REST
             self.clear()
-        if self.patience:
+        else:
+            if len(self) >= KEPT:
+                self.clear()
             self[key] = answer
+
+    def rest(self) -> None:
+        """Note a question that was not looked for."""
+        self.patience = self.patience + 1 or PATIENCE

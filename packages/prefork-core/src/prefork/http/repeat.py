@@ -78,7 +78,7 @@ def _parse_line(line: bytes) -> tuple[str, str, str, str] | None:
         return None
     path, _, query = target.partition("?")
     parts = method, target, path, query
-    if len(line) <= _LONGEST_LINE:
+    if _lines.patience > 0 and len(line) <= _LONGEST_LINE:
         _lines.keep(line, parts)
     return parts
 
@@ -101,13 +101,17 @@ def parse_repeated(buffer: bytes | bytearray, parsed: Parsed, limits: Limits) ->
     if not buffer.startswith(rest, at) or size > limits.ample:
         return None
     line = buffer[:at] if type(buffer) is bytes else bytes(buffer[:at])
-    parts = _lines.get(line) if _lines.patience else None
-    if parts is not None:
-        _lines.patience = PATIENCE
+    parts = None
+    if _lines.patience > 0:
+        parts = _lines.get(line)
     else:
+        _lines.rest()
+    if parts is None:
         parts = _parse_line(line)
         if parts is None:
             return None
+    elif _lines.patience < PATIENCE:
+        _lines.patience += 1
     method, target, path, query = parts
     request = Request(method, target, version, path, query, fields, NO_LINES, rest, size)
     request.line = line

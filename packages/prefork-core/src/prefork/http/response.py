@@ -81,7 +81,8 @@ def check_head(status: str, headers: Sequence[tuple[str, str]]) -> ResponseHead:
         ValueError: status, name or value breaks the syntax, or is for the server alone to send.
         TypeError: one of them is not a string, or the list not made of pairs.
     """
-    if not _heads.patience:
+    if _heads.patience <= 0:
+        _heads.rest()
         return _check(status, headers)
     try:
         key = (status, *headers)
@@ -89,7 +90,8 @@ def check_head(status: str, headers: Sequence[tuple[str, str]]) -> ResponseHead:
     except TypeError:  # pairs that are lists; or worse, which is found out there
         return _check(status, headers)
     if known is not None:
-        _heads.patience = PATIENCE
+        if _heads.patience < PATIENCE:
+            _heads.patience += 1
         return known
     head = _check(status, headers)
     if may_come_again(head.fields):
