@@ -9,6 +9,7 @@ import re
 import signal
 import threading
 from contextlib import ExitStack
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -173,6 +174,31 @@ def test_the_end_of_one_forked_worker_is_not_taken_for_that_of_another(
         assert read_answer(busy).status == 200
         assert staying in server.workers()
         assert "Traceback" not in server.log()
+
+
+NOTES: Final = """
+import os
+def post_fork(server, worker):
+    names = set()
+    for number in range(64):
+        try:
+            names.add(os.readlink(f"/proc/self/fd/{number}"))
+        except OSError:
+            pass
+    with open(f"{os.getpid()}.has", "w") as file:
+        file.write("\\n".join(name for name in names if name.startswith(("pipe:", "socket:"))))
+"""
+
+
+def test_no_forked_worker_begins_with_what_is_of_another(tmp_path: Path) -> None:
+    """Of what a template was sent for one worker it has nothing any more when it forks the next one."""
+    deploy(tmp_path)
+    (tmp_path / "prefork.conf.py").write_text(NOTES)
+    with Server(tmp_path, "-w 4 -c prefork.conf.py --preload app:app") as server:
+        workers = server.wait_workers(4)
+        notes = [set((tmp_path / f"{pid}.has").read_text().split()) for pid in workers]
+        everybodys = set.intersection(*notes)
+        assert [one & other - everybodys for one, other in combinations(notes, 2)] == [set()] * 6
 
 
 def watched(pid: int) -> list[list[str]]:

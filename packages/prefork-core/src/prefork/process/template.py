@@ -21,6 +21,8 @@ from prefork.process.channel import End
 
 _poll: Final = select.poll
 """Looked up before a library of greenlets takes it out of the module."""
+_close: Final = os.close
+"""Looked up before gevent puts in its place what closes at the next turn of its loop: after another fork."""
 
 _READY: Final = b"r"
 _ORDER: Final = struct.Struct("qi")
@@ -41,7 +43,7 @@ class Fork(NamedTuple):
     def close(self) -> None:
         """Close this process's copies of what is the worker's."""
         self.channel.close()
-        os.close(self.stacks)
+        _close(self.stacks)
 
     @property
     def is_late(self) -> bool:
