@@ -84,7 +84,7 @@ def test_only_what_was_in_a_killed_process_is_lost(
         try:
             complete(happened)
             wait_held(server)
-            held, weight = holdings(server), weigh(server.pid)
+            held, weight = until(lambda: alike(server), "all of a kind to hold the same"), weigh(server.pid)
             with closing, keeping:
                 happened.run(chaos.plan(seed, seconds, preload=preload, only=only_these))
                 happened.note("all is to be well again")
@@ -92,7 +92,7 @@ def test_only_what_was_in_a_killed_process_is_lost(
             happened.check_requests()
             check_agreement(happened, worker_class.threads)
             wait_held(server)
-            until(lambda: holdings(server) == held, f"each to hold {held}, and not {holdings(server)}")
+            until(lambda: alike(server) == held, f"each to hold {held}, and not {holdings(server)}")
             print(f"--- the arbiter: {weight} KiB of its own before, {weigh(server.pid)} after")
             assert weigh(server.pid) - weight < GROWTH
         except BaseException as error:
@@ -161,7 +161,11 @@ def check_agreement(happened: Chaos, threads: int) -> None:
     assert server.exit_code in {None, 0}, "after an upgrade the first arbiter has ended in peace"
     (status_process,) = server.statuses()
     ours = {server.pid, status_process, *server.workers(), *server.templates()}
-    assert {found.pid for found in server.belonging()} == ours, "orphans, or ended ones that nobody reaps"
+    # The machine's first process reaps an arbiter that has left to another one, when it gets to it.
+    until(
+        lambda: {found.pid for found in server.belonging()} == ours,
+        f"no others than {ours}: no orphans, nor ended ones that nobody reaps; and not {server.belonging()}",
+    )
 
 
 def wait_held(server: Server) -> None:
@@ -178,8 +182,14 @@ def wait_held(server: Server) -> None:
     until(lambda: held() == needed, f"the arbiter to hold {needed}, and not {held()}")
 
 
+def alike(server: Server) -> dict[str, set[tuple[str, ...]]] | None:
+    """Return what each process of a kind has open, None while one has more than another."""
+    found = holdings(server)
+    return found if all(len(kinds) <= 1 for kinds in found.values()) else None
+
+
 def holdings(server: Server) -> dict[str, set[tuple[str, ...]]]:
-    """Return what the processes of each kind have open, by what that is, and all of one kind have alike."""
+    """Return what the processes of each kind have open, by what that is."""
     kinds = {
         "arbiter": [server.pid],
         "worker": server.workers(),
@@ -191,7 +201,9 @@ def holdings(server: Server) -> dict[str, set[tuple[str, ...]]]:
 
 def _holds(pid: int) -> tuple[str, ...]:
     """Return what a process has open: names of files and kinds of all else; and its pages that are shared."""
-    names = [name.rpartition("/")[2].partition(":")[0] for name in processes.descriptors(pid)]
+    # libuv has /dev/null in reserve as soon as it had a connection.
+    opened = [name for name in processes.descriptors(pid) if name != "/dev/null"]
+    names = [name.rpartition("/")[2].partition(":")[0] for name in opened]
     shared = Path(f"/proc/{pid}/maps").read_text().count("/dev/zero")
     return *sorted(re.sub(r"\d+", "N", name) for name in names), f"{shared} shared"
 

@@ -7,6 +7,7 @@ that can be lost with it. Knows nothing of requests; a connection is the port of
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -65,17 +66,19 @@ class Custody:
         """Stop a process, note what it has, and kill it."""
         seizure = self.stop(pid)
         seizure.died = True
-        if processes.is_running(pid):
-            os.kill(pid, SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            if processes.is_running(pid):
+                os.kill(pid, SIGKILL)
         return seizure
 
     def let_go_on(self, seizure: Seizure) -> bool:
         """Let a process go on that was stopped; return whether it was still there."""
-        if seizure.died or not processes.is_running(seizure.pid):
-            seizure.died = True
-            return False
-        os.kill(seizure.pid, SIGCONT)
-        return True
+        if not seizure.died and processes.is_running(seizure.pid):
+            with contextlib.suppress(ProcessLookupError):  # its arbiter may kill it just now
+                os.kill(seizure.pid, SIGCONT)
+                return True
+        seizure.died = True
+        return False
 
     def explains(self, loss: Loss) -> Seizure | None:
         """Return the process whose end explains why a request was lost, None when there is none."""
