@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import _asyncio
+import asyncio
 import gc
 import os
 import subprocess
@@ -128,6 +130,30 @@ def parts(site: Any) -> Iterator[tuple[str, object]]:
     yield "a slot", vars(site.Shop)["door"]
     yield "how the module was found", threading.__spec__
     yield "and loaded", threading.__loader__
+
+
+def test_what_asyncio_keeps_for_its_next_iterators_stays_as_it_is() -> None:
+    """It shows them to the collector; who holds one gives it back twice, and the list of them has no end."""
+
+    async def use() -> None:
+        loop = asyncio.get_running_loop()
+        futures = [loop.create_future() for _ in range(8)]
+        for future in futures:
+            loop.call_soon(future.set_result, None)
+        await asyncio.gather(*(wait_for(future) for future in futures))
+
+    async def wait_for(future: asyncio.Future[None]) -> None:
+        await future
+
+    def check() -> None:
+        asyncio.run(use())
+        for _ in range(3):
+            immortal.make_immortal()
+        kept = _asyncio.Future(loop=asyncio.new_event_loop())
+        iterators = [iter(kept) for _ in range(16)]
+        assert len({id(each) for each in iterators}) == len(iterators)
+
+    in_child(check)
 
 
 def test_what_a_program_consists_of_becomes_immortal() -> None:

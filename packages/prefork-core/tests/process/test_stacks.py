@@ -162,7 +162,7 @@ def test_nobody_who_shows_stacks_waits_for_a_reader() -> None:
 def test_more_is_shown_behind_the_threads() -> None:
     with showing(wait_for_ever) as (process, end):
         shown = ask(process, end, SIGNAL, "waits")
-        assert shown.index("wait_for_ever") < shown.index("and wh\\xe4t waits")
+        assert shown.index("most recent call first") < shown.index("and wh\\xe4t waits")
 
 
 def test_stacks_are_complete_when_nothing_has_come_for_a_moment() -> None:

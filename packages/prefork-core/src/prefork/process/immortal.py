@@ -85,7 +85,8 @@ def make_immortal() -> int:
         del waiting[-_AT_ONCE:]
         count += sum(kinds.keep(found) for found in batch)
         # By address, because most are referred to by many.
-        parts = {id(part): part for part in chain(gc.get_referents(*batch), *map(_names, batch))}
+        shown = gc.get_referents(*(found for found in batch if not _is_module(found)))
+        parts = {id(part): part for part in chain(shown, *map(_names, batch))}
         waiting += [part for part in parts.values() if not (_is_immortal(part) or gc.is_tracked(part))]
     return count
 
@@ -127,11 +128,20 @@ class _Kinds(dict[type, _Kind]):
 
 def _namespace(owner: Any) -> Iterator[Any]:
     """Yield the dictionaries that a module or class consists of, and a class's descriptors."""
-    for found in gc.get_referents(owner):
+    for found in _names(owner) if _is_module(owner) else gc.get_referents(owner):
         if type(found) is dict:
             yield found
             if issubclass(type(owner), type):
                 yield from filter(_is_descriptor, found.values())
+
+
+def _is_module(found: object) -> bool:
+    """Return whether an object is a module: those must not be asked what they refer to.
+
+    One in C may show the collector objects that have ended. `_asyncio` does so with those that it keeps for its
+    next iterators: whoever holds one has it end a second time, and then it is given out twice.
+    """
+    return issubclass(type(found), types.ModuleType)
 
 
 def _is_descriptor(found: object) -> bool:
@@ -155,6 +165,8 @@ def _names(found: Any) -> Iterable[Any]:
     kind = type(found)
     if kind is dict:
         return list(found)
+    if issubclass(kind, types.ModuleType):
+        return (_MODULE_NAMESPACE(found),)
     if kind is types.CodeType:
         lasting = (found.co_consts, found.co_names, found.co_filename, found.co_name, found.co_qualname)
         return (*lasting, found.co_linetable, found.co_exceptiontable, *found.co_varnames, *found.co_freevars)
@@ -169,5 +181,6 @@ def _names(found: Any) -> Iterable[Any]:
 _BASES, _FLAGS, _FULL_NAME, _NAME, _NAMESPACE = (
     vars(type)[name].__get__ for name in ("__mro__", "__flags__", "__qualname__", "__name__", "__dict__")
 )
+_MODULE_NAMESPACE: Final = vars(types.ModuleType)["__dict__"].__get__
 _IMMORTAL: Final = sys.getrefcount(None)
 """Where it is no count, this is the value that makes an object immortal."""
