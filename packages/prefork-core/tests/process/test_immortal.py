@@ -149,7 +149,7 @@ def test_what_asyncio_keeps_for_its_next_iterators_stays_as_it_is() -> None:
         asyncio.run(use())
         for _ in range(3):
             immortal.make_immortal()
-        kept = _asyncio.Future(loop=asyncio.new_event_loop())
+        kept: asyncio.Future[None] = _asyncio.Future(loop=asyncio.new_event_loop())
         iterators = [iter(kept) for _ in range(16)]
         assert len({id(each) for each in iterators}) == len(iterators)
 

@@ -138,8 +138,8 @@ def _namespace(owner: Any) -> Iterator[Any]:
 def _is_module(found: object) -> bool:
     """Return whether an object is a module: those must not be asked what they refer to.
 
-    One in C may show the collector objects that have ended. `_asyncio` does so with those that it keeps for its
-    next iterators: whoever holds one has it end a second time, and then it is given out twice.
+    One in C may show the collector objects that have ended. `_asyncio` does so with those that it keeps for
+    its next iterators: whoever holds one has it end a second time, and then it is given out twice.
     """
     return issubclass(type(found), types.ModuleType)
 
