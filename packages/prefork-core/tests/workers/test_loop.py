@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -432,6 +433,36 @@ def test_a_drain_waits_for_half_done_handshakes_although_a_request_has_waited_fo
             loop.turn(leader)
         assert time.monotonic() - began >= QUEUE_GRACE
         assert client.answer().status == 200
+    loop.close_all()
+
+
+@pytest.mark.parametrize(("later", "taken"), [(True, 5), (False, 1)])
+def test_several_connections_are_taken_in_a_turn_where_none_is_answered_in_it(
+    tmp_path: Path, *, later: bool, taken: int
+) -> None:
+    """Who answers in the turn itself may be done with one before the next is taken."""
+    worker = Worker(hello, tmp_path)
+    context = worker.make_context(os.getppid())
+    held: list[Connection] = []
+
+    class Calls:
+        def call(self, conn: Connection, _leader: object) -> bool:
+            held.append(conn)
+            return True
+
+        def in_hand(self) -> list[Connection]:
+            return held
+
+    loop: Loop[object] = Loop(context, context.service(keepalive=60.0), Calls(), concurrent=True, later=later)
+    loop.begin()
+    with ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(worker.client()).get()
+        eventually(lambda: loop.acceptor.waiting() == 5)
+        loop.turn(object())
+        assert len(held) == taken
+        while len(held) < 5:
+            loop.turn(object())
     loop.close_all()
 
 

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
 _RECORD_SIZE: Final = 256
 
+_SOON: Final = 0.01
+"""Seconds in which there is another turn for requests that were not answered at once: what their clients do
+is not heard of before it."""
+
 
 class Exchanges:
     """The connections of a worker; see `prefork.worker.Exchanges`.
@@ -68,7 +72,9 @@ class Exchanges:
         self.service.holds_chunked = False
         self._poller = Poller()
         self.forward = ctx.forward
-        self.loop: Loop[Exchanges] = Loop(ctx, self.service, self, concurrent=True, poller=self._poller)
+        self.loop: Loop[Exchanges] = Loop(
+            ctx, self.service, self, concurrent=True, later=True, poller=self._poller
+        )
         self._aways = threading.Lock()
         self._made = 0
         self._free: list[Watch] = []
@@ -101,7 +107,7 @@ class Exchanges:
         slot = self._ctx.slot
         if self._answering:
             slot.idle = max(slot.idle - len(self._answering) + len(self._unsettled), 0)
-        self.within = loop.patience()
+        self.within = min(loop.patience(), _SOON) if self._unsettled else loop.patience()
         self._due = monotonic() + self.within
         slot.due = 0.0 if self.ended else self._due
 
@@ -136,17 +142,13 @@ class Exchanges:
                 raise
             exchange.fail(error)
         if not exchange.is_over:
-            if conn.watched:
-                self._unsettled.append(exchange)
-            else:
-                exchange.settle()
+            self._unsettled.append(exchange)
         return leader is self
 
     def _settle(self) -> None:
         """Watch the connections of requests that one turn was not enough for.
 
-        Most are answered before the next one. Until then what arrives is heard of: a descriptor stays in the
-        poll set.
+        Most are answered before the next one, and those of closing connections are never watched so.
         """
         for exchange in self._unsettled:
             if not exchange.is_over and not exchange.is_settled:

@@ -96,6 +96,8 @@ class Loop(Generic[Leader]):
         service: serves each connection.
         calls: calls the application.
         concurrent: whether it may be called while another call of it goes on.
+        later: whether it answers in later turns, so that nothing is known of a connection in the one that
+            accepts it.
         poller: the set; None for one in which the calling thread waits.
 
     Attributes:
@@ -113,6 +115,7 @@ class Loop(Generic[Leader]):
         calls: Calls[Leader],
         *,
         concurrent: bool,
+        later: bool = False,
         poller: Poll | None = None,
     ) -> None:
         self._ctx = ctx
@@ -122,6 +125,7 @@ class Loop(Generic[Leader]):
         self._poller = poller or Poller()
         self.acceptor = Acceptor(ctx, self._poller)
         self._arrivals = Arrivals(ctx, service, concurrent=concurrent)
+        self._later = later
         self._queue_timeout = service.queue_timeout
         self.lock = threading.Lock()
         self._parked: dict[int, Connection] = {}
@@ -334,6 +338,8 @@ class Loop(Generic[Leader]):
             if not self._end_waits(now, leader):
                 return False
         self._service.sample()
+        if self._later:
+            self.acceptor.look_around()
         if self._ctx.slot.is_parting:
             self._service.stop_keeping()
         self._ctx.slot.backlog = self.acceptor.waiting()
@@ -389,22 +395,23 @@ class Loop(Generic[Leader]):
     def accept_in_a_row(self, fd: int, leader: Leader) -> int:
         """Accept while there are connections and each is done with at once.
 
-        A connection that is parked ends the row: a sibling may have nothing to do.
+        A connection that stays ends the row: a sibling may have nothing to do. Where all stay, several may.
 
         Returns:
             How many there were; -1 when the lead was lost over the last one.
         """
         until = monotonic() + _IN_A_ROW
-        count = 0
-        while (conn := self._accept(fd)) is not None:
+        most = self.acceptor.at_once(len(self._open)) if self._later else 1
+        count = stay = 0
+        while stay < most and (conn := self._accept(fd)) is not None:
             count += 1
             if not self.serve(conn, self._service.opened, leader):
                 return -1
-            if conn in self._open:
-                self.acceptor.step_back()
-                break
+            stay += conn in self._open
             if monotonic() > until:
                 break
+        if stay:
+            self.acceptor.step_back()
         return count
 
     def _accept(self, fd: int, *, although_left: bool = False) -> Connection | None:
