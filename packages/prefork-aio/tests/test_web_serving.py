@@ -242,12 +242,10 @@ def test_each_request_of_a_connection_is_told_of_in_order() -> None:
         await arrival.send(f"HEAD /hello HTTP/1.0\r\n{HOST}\r\n")
         await arrival.rest()
         await arrival.says(
-            "began",
             "GET /hello?a=b HTTP/1.1",
             "ok 200 12",
             "GET /nothing HTTP/1.1",
             "ok 404 14",
-            "began",
             "HEAD /hello HTTP/1.0",
             "ok 200 0",
             "closed",
@@ -260,10 +258,10 @@ def test_a_body_that_comes_late_is_waited_for_and_begins_no_request() -> None:
     async def client(ctx: Context) -> None:
         arrival = await ctx.arrive()
         await arrival.send(f"POST /echo HTTP/1.1\r\n{HOST}Content-Length: 6\r\n\r\nabc")
-        await arrival.says("began", "POST /echo HTTP/1.1", "waits to read")
+        await arrival.says("POST /echo HTTP/1.1", "waits to read")
         await arrival.send("def")
         assert (await arrival.receive("abcdef")).startswith("HTTP/1.1 200 OK\r\n")
-        await arrival.says("began", "POST /echo HTTP/1.1", "waits to read", "goes on", "ok 200 6")
+        await arrival.says("POST /echo HTTP/1.1", "waits to read", "goes on", "ok 200 6")
 
     serve(application(), client)
 
@@ -278,7 +276,7 @@ def test_a_file_counts_with_its_bytes(tmp_path: Path) -> None:
         arrival = await ctx.arrive()
         await arrival.send(f"GET /file HTTP/1.1\r\n{HOST}Range: bytes=0-99\r\n\r\n")
         await arrival.receive("x" * 100)
-        await arrival.says("began", "GET /file HTTP/1.1", "ok 206 100")
+        await arrival.says("GET /file HTTP/1.1", "ok 206 100")
 
     serve(application(file=file), client)
 
@@ -297,9 +295,9 @@ def test_a_request_goes_on_without_its_client_and_only_then_is_the_connection_cl
         await there.wait()
         arrival.client.close()
         await asyncio.sleep(0.05)
-        assert arrival.said == ["began", "GET /slow HTTP/1.1"]
+        assert arrival.said == ["GET /slow HTTP/1.1"]
         go.set()
-        await arrival.says("began", "GET /slow HTTP/1.1", "aborted 0 0", "closed")
+        await arrival.says("GET /slow HTTP/1.1", "aborted 0 0", "closed")
 
     serve(application(slow=slow), client)
 
@@ -316,9 +314,76 @@ def test_half_a_head_is_answered_when_it_is_late_and_an_idle_connection_is_close
         assert (await half.rest()).startswith("HTTP/1.1 408 Request Timeout\r\n")
         assert await idle.rest() == ""
         await half.says("began", "- - -", "timeout 408 20", "closed")
-        await idle.says("began", "GET /hello HTTP/1.1", "ok 200 12", "closed")
+        await idle.says("GET /hello HTTP/1.1", "ok 200 12", "closed")
 
     serve(application(), client)
+
+
+def test_a_connection_is_not_late_whose_request_has_come_just_now() -> None:
+    async def client(ctx: Context) -> None:
+        arrival = await ctx.arrive()
+        await arrival.send(f"GET /kept HTTP/1.1\r\n{HOST}\r\n")
+        await arrival.receive("kept")
+        connections[0].data_received(f"GET /hello HTTP/1.1\r\n{HOST}\r\n".encode())
+        arrival.late()
+        await arrival.receive("http /hello!")
+        arrival.late()
+        assert await arrival.rest() == ""
+
+    async def keep(request: web.Request) -> web.Response:
+        connections.append(request.protocol)
+        return web.Response(text="kept")
+
+    connections: list[web.RequestHandler] = []
+    serve(application(kept=keep), client)
+
+
+@pytest.mark.parametrize("path", ["hello", "inner/hello"])
+@pytest.mark.parametrize("outer", [True, False])
+@pytest.mark.parametrize("inner", [True, False])
+def test_functions_of_each_application_change_the_head_of_a_response(
+    path: str, *, outer: bool, inner: bool
+) -> None:
+    async def mark_outer(_request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["X-Outer"] = "yes"
+
+    async def mark_inner(_request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["X-Inner"] = "yes"
+
+    async def client(ctx: Context) -> None:
+        arrival = await ctx.arrive()
+        await arrival.send(f"GET /{path} HTTP/1.1\r\n{HOST}\r\n")
+        head = await arrival.receive("!")
+        assert ("X-Outer: yes" in head) is outer
+        assert ("X-Inner: yes" in head) is (inner and path == "inner/hello")
+        assert "Server: ours\r\n" in head
+
+    app, nested = application(), application()
+    if outer:
+        app.on_response_prepare.append(mark_outer)
+    if inner:
+        nested.on_response_prepare.append(mark_inner)
+    app.add_subapp("/inner", nested)
+    serve(app, client, server_header="ours")
+
+
+@pytest.mark.filterwarnings("ignore:Inheritance class")
+def test_an_application_that_makes_requests_of_its_own_has_them() -> None:
+    class Own(web.Application):
+        def _make_request(self, *args: Any, **kw: Any) -> web.Request:
+            made.append(super()._make_request(*args, **kw))
+            return made[-1]
+
+    async def client(ctx: Context) -> None:
+        arrival = await ctx.arrive()
+        await arrival.send(f"GET /hello HTTP/1.1\r\n{HOST}\r\n")
+        assert "Server: ours\r\n" in await arrival.receive("!")
+        assert [type(each) for each in made] == [web.Request]
+
+    made: list[web.Request] = []
+    app = Own()
+    app.router.add_get("/hello", hello)
+    serve(app, client, server_header="ours")
 
 
 def test_a_connection_that_waits_for_its_client_at_its_end_is_cut_off_the_second_time() -> None:
@@ -328,7 +393,7 @@ def test_a_connection_that_waits_for_its_client_at_its_end_is_cut_off_the_second
     async def client(ctx: Context) -> None:
         arrival = await ctx.arrive()
         await arrival.send(f"GET /big HTTP/1.1\r\n{HOST}\r\n")
-        await arrival.says("began", "GET /big HTTP/1.1", "waits to write")
+        await arrival.says("GET /big HTTP/1.1", "waits to write")
         arrival.late()
         arrival.late()
         async with asyncio.timeout(20):
@@ -355,7 +420,7 @@ def test_what_a_proxy_says_is_core_s_to_judge(
         await ctx.arrive(arrival)
         await arrival.send(f"GET /hello HTTP/1.1\r\n{HOST}X-Forwarded-Proto: https\r\n\r\n")
         await arrival.receive(said)
-        assert arrival.said[1:3] == ["GET /hello HTTP/1.1", ends]
+        assert arrival.said[:2] == ["GET /hello HTTP/1.1", ends]
 
     serve(application(), client)
 
@@ -374,8 +439,8 @@ def test_a_head_on_which_two_servers_may_differ_is_refused(head: str, status: in
         arrival = await ctx.arrive()
         await arrival.send(head)
         assert (await arrival.rest()).startswith(f"HTTP/1.1 {status} ")
-        await arrival.says("began", arrival.said[1], arrival.said[2], "closed")
-        assert arrival.said[2].startswith(f"rejected {status} ")
+        await arrival.says(arrival.said[0], arrival.said[1], "closed")
+        assert arrival.said[1].startswith(f"rejected {status} ")
 
     serve(application(), client)
 
@@ -403,7 +468,7 @@ def test_a_server_that_stops_announces_it_also_to_requests_in_hand() -> None:
     async def client(ctx: Context) -> None:
         slow, quick = await ctx.arrive(), await ctx.arrive()
         await slow.send(f"GET /slow HTTP/1.1\r\n{HOST}\r\n")
-        await slow.says("began", "GET /slow HTTP/1.1")
+        await slow.says("GET /slow HTTP/1.1")
         ctx.made.keeps = False
         await quick.send(f"GET /hello HTTP/1.1\r\n{HOST}\r\n")
         assert "\r\nConnection: close\r\n" in await quick.rest()
@@ -430,7 +495,7 @@ def test_what_has_not_ended_in_time_is_cancelled_before_the_clean_up() -> None:
     async def client(ctx: Context) -> None:
         arrival = await ctx.arrive()
         await arrival.send(f"GET /slow HTTP/1.1\r\n{HOST}\r\n")
-        await arrival.says("began", "GET /slow HTTP/1.1")
+        await arrival.says("GET /slow HTTP/1.1")
         ctx.stop(left=0.0)
         await arrival.rest()
         assert "timeout 0 0" in arrival.said

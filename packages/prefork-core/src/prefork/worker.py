@@ -222,7 +222,10 @@ class Arrival(Protocol):
         """
 
     def began(self) -> None:
-        """Say that the first byte of a request has come: from now on `header_timeout` runs."""
+        """Say that a part of a head has come: from now on `header_timeout` runs.
+
+        May be left out when the head is whole already: then `request` is called soon.
+        """
 
     def request(self, method: str, target: str, version: str, fields: Iterable[tuple[str, str]]) -> Record:
         """Say that the head of a request has come. One request at a time: the one before has ended.

@@ -8,33 +8,38 @@ an error. How HTTP is read and written is aiohttp's business. Imported in the wo
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
-from aiohttp.http import HttpVersion11
+from aiohttp.http import SERVER_SOFTWARE, HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD
+from multidict import istr
 
 from prefork_aio.web import refusal
 
 if TYPE_CHECKING:
     import asyncio
     import logging
+    from weakref import WeakSet
 
     from aiohttp.http import RawRequestMessage
     from aiohttp.streams import StreamReader
 
     from prefork.errors import ProtocolError
-    from prefork.worker import Arrival, Record
+    from prefork.worker import Arrival, Reception, Record
 
 _HTTP_11: Final = "HTTP/1.1"
 _UPGRADED: Final = 101
+_SERVER: Final = istr("Server")
 
 _received: Final = web.RequestHandler.data_received
 """Named, since `super()` takes as long as all else that is done here for most requests."""
 
 
-class Terms(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Terms:
     """What all connections of a worker have in common."""
 
     log: logging.Logger
@@ -44,6 +49,9 @@ class Terms(NamedTuple):
     """Seconds to wait for more of a request's body, infinity for no limit."""
     counts: bool
     """Whether anybody wants to know how many bytes were sent."""
+    reception: Reception
+    websockets: WeakSet[web.WebSocketResponse]
+    """Where those are noted that were opened."""
 
 
 class Connection(web.RequestHandler):
@@ -114,10 +122,12 @@ class Connection(web.RequestHandler):
         """Take what has come."""
         body = self._body
         if body is None:
-            if self.record is None and data:  # aiohttp calls this with nothing, to go on with what it has
+            _received(self, data)
+            # A whole head is a request in the loop's next turn. And aiohttp calls this with nothing, to go on
+            # with what it has.
+            if self.record is None and data and not self._messages:
                 self._heading = True
                 self._arrival.began()
-            _received(self, data)
             return
         self._heard = self._loop.time()
         _received(self, data)
@@ -170,28 +180,13 @@ class Connection(web.RequestHandler):
 
     # A request
 
-    def begin(self, message: RawRequestMessage, payload: StreamReader, task: asyncio.Task[None]) -> None:
+    def begin(self, message: RawRequestMessage | None, payload: StreamReader) -> None:
         """Note that the head of a request has come.
 
         Args:
-            message: its head.
+            message: its head; None for something that is no request: `handle_error` is called next.
             payload: its body.
-            task: what serves the connection.
         """
-        version = message.version
-        text = _HTTP_11 if version is HttpVersion11 else f"HTTP/{version.major}.{version.minor}"
-        self._begin(task, message)
-        fields = message.headers.items() if self._counts else ()  # only the access log wants them
-        self.record = record = self._arrival.request(message.method, message.path, text, fields)
-        if payload is not EMPTY_PAYLOAD and not payload.is_eof():
-            self._await_body(payload, record)
-
-    def begin_refusal(self, task: asyncio.Task[None]) -> None:
-        """Note that something has come that is no request; `handle_error` is called next."""
-        self._begin(task, None)
-        self.record = self._arrival.request("-", "-", "-", ())
-
-    def _begin(self, task: asyncio.Task[None], message: RawRequestMessage | None) -> None:
         if self.record is not None:
             self.end()  # it had an answer that aiohttp did not log
         if self._body is not None:
@@ -202,7 +197,19 @@ class Connection(web.RequestHandler):
         self._sent = 0
         self.response = None
         self.refused = None
-        self.task = task
+        if message is None:
+            self.record = self._arrival.request("-", "-", "-", ())
+            return
+        version = message.version
+        if version is HttpVersion11 and not message.chunked:
+            text = _HTTP_11
+        else:
+            text = f"HTTP/{version.major}.{version.minor}"
+            self.refused = refusal.fault_of(message)
+        fields = message.headers.items() if self._counts else ()  # only the access log wants them
+        self.record = self._arrival.request(message.method, message.path, text, fields)
+        if payload is not EMPTY_PAYLOAD and not payload.is_eof():
+            self._await_body(payload, self.record)
 
     def scheme(self, request: web.BaseRequest) -> str:
         """Return the scheme that a trusted proxy names.
@@ -211,6 +218,26 @@ class Connection(web.RequestHandler):
             ProtocolError: its fields contradict each other.
         """
         return self._arrival.forwarded(request.headers.items()).scheme
+
+    def prepared(self, response: web.StreamResponse) -> None:
+        """Finish the head of a response, which nobody else changes any more."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            self.response = response
+        terms = self._terms
+        headers = response.headers
+        if headers.get(_SERVER) == SERVER_SOFTWARE:
+            if server := terms.server:
+                headers[_SERVER] = server
+            else:
+                del headers[_SERVER]
+        if response.status == _UPGRADED and isinstance(response, web.WebSocketResponse):
+            terms.websockets.add(response)
+            if self.record is not None:
+                self.record.taken()
+        elif not terms.reception.keeps and response.keep_alive:
+            response.force_close()
+            headers["Connection"] = "close"
 
     def wrote(self, count: int, _total: int) -> None:
         """Count bytes of the body."""
@@ -232,16 +259,18 @@ class Connection(web.RequestHandler):
 
     def end(self) -> None:
         """Note that the request in hand is over, whatever became of it."""
-        record, self.record = self.record, None
+        record = self.record
         if record is None:
             return
+        self.record = None
         response = self.response
+        outcome = self._outcome
         if response is None:
-            record.end(0, 0, outcome=self._outcome)
+            record.end(0, 0, outcome=outcome)
         else:
             fields = response.headers.items() if self._counts else ()
-            record.end(response.status, self._sent, fields, outcome=self._outcome)
-        if self._outcome == "timeout":
+            record.end(response.status, self._sent, fields, outcome=outcome)
+        if outcome == "timeout":
             self.force_close()  # what is left of a body is not waited for
         if self._is_lost:
             self._arrival.closed()
@@ -316,6 +345,8 @@ class Connection(web.RequestHandler):
         if wire.is_closing():
             wire.abort()  # it waits for a client that does not take what it was sent
             return
+        if self.record is None and self._messages:
+            return  # a request has come just now: it begins in the loop's next turn
         if self._heading and self.record is None:
             self._terms.log.info("timeout from %s: waiting for the head", self._peer)
             answer = refusal.rendered(408, self._terms.server)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from aiohttp import WSCloseCode, web
-from aiohttp.http import SERVER_SOFTWARE, HttpVersion11
 from aiohttp.web_protocol import ERROR
 from multidict import istr
 
@@ -26,8 +25,9 @@ from prefork.worker import StopReason
 from prefork_aio import loops, tasks
 from prefork_aio.options import Options
 from prefork_aio.turns import Turns
-from prefork_aio.web import application, refusal
+from prefork_aio.web import application
 from prefork_aio.web.connection import Connection, Terms
+from prefork_aio.web.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -59,9 +59,6 @@ _LAST: Final = 0.5
 
 _BELATED: Final = 0.1
 """Seconds for on_cleanup when none are left."""
-
-_SERVER: Final = istr("Server")
-_UPGRADED: Final = 101
 
 _OURS: Final = ("keepalive_timeout", "max_line_size", "max_field_size", "max_headers")
 """Options of aiohttp's server that settings decide."""
@@ -106,12 +103,18 @@ class Serving:
         self._dismissing = False
         self._stop = loop.create_future()
         self._over = loop.create_future()
-        self._server_name = settings.server_header
         self._schemes = tuple(map(istr, settings.secure_scheme_headers))
         self._socket_options: list[tuple[int, int, int]] = []
         logged = settings.accesslog is not None or bool(settings.logconfig_dict)
         self._counts = logged
-        self._terms = Terms(ctx.log, settings.server_header, settings.body_timeout or inf, counts=logged)
+        self._terms = Terms(
+            ctx.log,
+            settings.server_header,
+            settings.body_timeout or inf,
+            counts=logged,
+            reception=self._reception,
+            websockets=self._websockets,
+        )
         self._app: web.Application | None = None
         self._server: web.Server
         self._new: Callable[[], Connection]
@@ -176,8 +179,15 @@ class Serving:
         options = {**asked, **_options(settings, self._ctx)}
         self._new = partial(Connection, server, loop=self._loop, **options)
         self._ctx.show_waiting(self._waiting)
-        self._make, server.request_factory = server.request_factory, self._request
+        self._make, server.request_factory = self._maker(server.request_factory), self._request
         self._answer, server.request_handler = server.request_handler, self._handle
+
+    def _maker(self, factory: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+        """Return what makes the quick requests of `request`, or what was there if those would not do."""
+        assert self._app is not None
+        is_usual = getattr(factory, "__func__", None) is web.Application._make_request  # noqa: SLF001
+        is_alone = list(self._app.on_response_prepare) == [self._prepared]
+        return partial(factory, _cls=Request) if is_usual and is_alone else factory
 
     # Connections
 
@@ -212,13 +222,11 @@ class Serving:
     ) -> web.BaseRequest:
         """Make a request for aiohttp, and note that it has begun."""
         if message is ERROR:
-            connection.begin_refusal(task)
+            connection.begin(None, payload)
             return self._make(message, payload, connection, writer, task)
         if not self._reception.keeps and not message.should_close:
             message = message._replace(should_close=True)
-        connection.begin(message, payload, task)
-        if message.version is not HttpVersion11 or message.chunked:
-            connection.refused = refusal.fault_of(message)
+        connection.begin(message, payload)
         if self._counts:
             writer.on_body_write = connection.wrote
         request = self._make(message, payload, connection, writer, task)
@@ -239,7 +247,7 @@ class Serving:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
-        connection: Connection = request.protocol  # type: ignore[assignment]  # we have made it
+        connection: Connection = request._protocol  # type: ignore[assignment]  # noqa: SLF001 (we have made it)
         if connection.refused is not None:
             return connection.refuse(connection.refused.status, connection.refused.message, request)
         try:
@@ -251,22 +259,7 @@ class Serving:
     async def _prepared(self, request: web.Request, response: web.StreamResponse) -> None:
         """Finish the head of a response: the last function of on_response_prepare."""
         connection: Connection = request.protocol  # type: ignore[assignment]  # we have made it
-        transport = connection.transport
-        if transport is not None and not transport.is_closing():
-            connection.response = response
-        headers = response.headers
-        if headers.get(_SERVER) == SERVER_SOFTWARE:
-            if self._server_name:
-                headers[_SERVER] = self._server_name
-            else:
-                del headers[_SERVER]
-        if response.status == _UPGRADED and isinstance(response, web.WebSocketResponse):
-            self._websockets.add(response)
-            if connection.record is not None:
-                connection.record.taken()
-        elif not self._reception.keeps and response.keep_alive:
-            response.force_close()
-            headers["Connection"] = "close"
+        connection.prepared(response)
 
     def _waiting(self) -> list[tuple[str, object]]:
         """Return what waits; see `prefork.worker.Context.show_waiting`."""

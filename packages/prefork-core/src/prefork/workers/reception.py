@@ -306,8 +306,9 @@ class Arrival:
         self._said = (self.address, method, target, version, fields)
         self._began = now = monotonic()
         ledger = reception.ledger
+        free = ledger.free
         # The record that was given back last: its page is in use already.
-        self._record = record = ledger.free.pop() if ledger.free else ledger.take()
+        self._record = record = free.pop() if free else ledger.take()
         if record is not None:
             record.begin(f"{method} {target}".encode("latin-1", "replace"), now, 0.0, self._client)
         return self
@@ -334,10 +335,13 @@ class Arrival:
         self, status: int, sent: int, fields: Iterable[tuple[str, str]] = (), *, outcome: str = "ok"
     ) -> None:
         """See `prefork.worker.Record`."""
-        said, self._said = self._said, None
+        said = self._said
         if said is None:
             return
-        ledger, record = self._reception.ledger, self._record
+        self._said = None
+        reception = self._reception
+        ledger = reception.ledger
+        record = self._record
         if ledger.access is not None:
             ledger.write(said, self._began, Answer(status, sent, fields, outcome))
         if record is None or outcome == "error":
@@ -350,17 +354,12 @@ class Arrival:
         if ledger.milestones:
             ledger.reached()
         if self.deadline == inf:  # else it was closed meanwhile
-            self._rest()
-
-    def _rest(self) -> None:
-        """Note that no request is in hand."""
-        reception = self._reception
-        self.is_idle = True
-        reception.idle += 1
-        self.since = now = monotonic()
-        self.deadline = deadline = now + (reception.keepalive if reception.keeps else LAST_CALL)
-        if deadline < reception.sweep_at:  # noqa: PLR1730 (twice as quick as `min`)
-            reception.sweep_at = deadline
+            self.is_idle = True
+            reception.idle += 1
+            self.since = now = monotonic()
+            self.deadline = deadline = now + (reception.keepalive if reception.keeps else LAST_CALL)
+            if deadline < reception.sweep_at:  # noqa: PLR1730 (twice as quick as `min`)
+                reception.sweep_at = deadline
 
     def killed(self) -> None:
         """Leave an access line for the request in hand: the worker is about to be killed."""
