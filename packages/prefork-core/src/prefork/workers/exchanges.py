@@ -142,7 +142,10 @@ class Exchanges:
                 raise
             exchange.fail(error)
         if not exchange.is_over:
-            self._unsettled.append(exchange)
+            if "HTTP_UPGRADE" in exchange.request.fields:
+                exchange.settle()  # who leaves before it has another protocol is not to be given it
+            else:
+                self._unsettled.append(exchange)
         return leader is self
 
     def _settle(self) -> None:
