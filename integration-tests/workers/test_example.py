@@ -21,6 +21,7 @@ from support.server import Server
 from prefork.testing import client
 from prefork.testing.client import read_answer
 from prefork.testing.server import clean_environ
+from prefork.testing.waiting import until
 
 EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "prefork-patient"
 SIZE: Final = 256 * 1024
@@ -87,7 +88,7 @@ def test_a_reload_changes_its_settings_and_the_worker_class(
         configure(tmp_path, f"worker_class = 'patient'\npatient_stack_size = {2 * SIZE}\nworkers = 2\n")
         server.signal(signal.SIGHUP)
         server.wait_log("generation 2 ready")
-        assert server.ask().text == str(2 * SIZE)
+        until(lambda: server.ask().text == str(2 * SIZE), "none but new workers answer")
         configure(tmp_path, f"worker_class = 'gthread'\npatient_stack_size = {SIZE}\nworkers = 2\n")
         server.signal(signal.SIGHUP)
         server.wait_log(
@@ -97,4 +98,4 @@ def test_a_reload_changes_its_settings_and_the_worker_class(
         configure(tmp_path, "worker_class = 'gthread'\nworkers = 2\n")
         server.signal(signal.SIGHUP)
         server.wait_log("generation 3 ready")
-        assert server.ask().text == "0"
+        until(lambda: server.ask().text == "0", "none but workers of the other class answer")
